@@ -1,0 +1,64 @@
+"""Argument checks: each error names the argument, the value and the remedy."""
+
+import math
+import numbers
+
+
+def check_alpha(alpha):
+    """Returns `alpha` as a float, or says why it cannot be an exponent."""
+    if not _is_number(alpha) or not math.isfinite(alpha) or alpha < 1:
+        raise ValueError(
+            "`alpha` is the exponent of Powerpropagation and must be a finite "
+            f"number of at least 1 (1 is the ordinary layer). Received: "
+            f"alpha={alpha!r}. Typical values are 2.0 to 4.0."
+        )
+    return float(alpha)
+
+
+def check_density(name, value):
+    """Returns `value` as a float in (0, 1], or says what a density is."""
+    if not _is_number(value) or not 0 < value <= 1:
+        raise ValueError(
+            f"`{name}` is the share of weights that is kept and must lie in "
+            f"(0, 1]. Received: {name}={value!r}. For 90 % sparsity write "
+            f"{name}=0.1."
+        )
+    return float(value)
+
+
+def check_integer(name, value, minimum=1):
+    """Returns `value` as an int of at least `minimum`."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, numbers.Integral)
+        or value < minimum
+    ):
+        raise ValueError(
+            f"`{name}` must be a whole number of at least {minimum}. "
+            f"Received: {name}={value!r}."
+        )
+    return int(value)
+
+
+def check_non_negative(name, value):
+    """Returns `value` as a finite float of at least 0."""
+    if not _is_number(value) or not math.isfinite(value) or value < 0:
+        raise ValueError(
+            f"`{name}` must be a finite number of at least 0. "
+            f"Received: {name}={value!r}."
+        )
+    return float(value)
+
+
+def check_choice(name, value, choices):
+    """Returns `value` if it is one of `choices`."""
+    if value not in choices:
+        options = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(
+            f"`{name}` must be one of {options}. Received: {name}={value!r}."
+        )
+    return value
+
+
+def _is_number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

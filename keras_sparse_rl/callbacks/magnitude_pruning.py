@@ -1,0 +1,92 @@
+import numpy as np
+
+from keras_sparse_rl._checks import check_choice
+from keras_sparse_rl._checks import check_density
+from keras_sparse_rl.callbacks.sparsity_callback import SparsityCallback
+from keras_sparse_rl.sparsity.constant_schedule import ConstantSchedule
+from keras_sparse_rl.sparsity.masks import global_topk_masks
+from keras_sparse_rl.sparsity.masks import topk_mask
+from keras_sparse_rl.sparsity.polynomial_schedule import PolynomialSchedule
+from keras_sparse_rl.sparsity.selection import kernel_densities
+
+
+class MagnitudePruning(SparsityCallback):
+    """Removes the smallest weights during training, at once or gradually.
+
+    Ranks by the magnitude of the effective weight. A pruned weight is no
+    longer used or trained, and does not come back. With
+    `PolynomialSchedule` this is gradual magnitude pruning (Zhu & Gupta 2017,
+    https://arxiv.org/abs/1710.01878, equation 1). Works with any optimizer.
+
+    Reported are `forward_density` and, each epoch, `mask_churn`.
+
+    Args:
+        schedule: `PolynomialSchedule`, `ConstantSchedule`, or a float in
+            (0, 1]: prune to it before the first step.
+        refresh_every: int, optimizer steps between two prunings.
+        scope: `"layer"` ranks within each kernel, `"global"` over all of
+            them together.
+        densities: with `scope="layer"`, how the density is shared out:
+            `"uniform"`, `"erk"`, or a dict of layer, or layer name, to the
+            density that layer ends with.
+
+    Raises:
+        ValueError: if an argument is out of range; and, when training
+            starts, if the model has no sparse layer.
+
+    Example:
+
+    >>> from keras_sparse_rl.callbacks import MagnitudePruning
+    >>> from keras_sparse_rl.sparsity import PolynomialSchedule
+    >>> schedule = PolynomialSchedule(0.1, begin_step=100, end_step=1000)
+    >>> callback = MagnitudePruning(schedule, refresh_every=50)
+    """
+
+    def __init__(
+        self, schedule, refresh_every=100, scope="layer", densities="uniform"
+    ):
+        super().__init__(refresh_every, densities)
+        if not isinstance(schedule, (ConstantSchedule, PolynomialSchedule)):
+            schedule = ConstantSchedule(check_density("schedule", schedule))
+        self.schedule = schedule
+        self.scope = check_choice("scope", scope, ("layer", "global"))
+        if scope == "global" and densities != "uniform":
+            raise ValueError(
+                "scope='global' ranks all weights together, so no layer has "
+                f"a density of its own. Received: densities={densities!r}. "
+                "Drop it or use scope='layer'."
+            )
+
+    def is_stale(self):
+        step = self._seen_step
+        return self.schedule(step) < 1 and step == self.schedule.begin_step
+
+    def stops_at(self):
+        return self.schedule.end_step
+
+    def new_masks(self, step):
+        density = self.schedule(step)
+        scores = {
+            name: np.where(kernel.forward_mask(), abs(kernel.weight()), -1.0)
+            for name, kernel in self.kernels.items()
+        }
+        if self.scope == "global":
+            kept = global_topk_masks(list(scores.values()), density)
+            masks = dict(zip(scores, kept))
+        else:
+            shares = self._shares(density)
+            masks = {
+                name: topk_mask(scores[name], shares[name]) for name in scores
+            }
+        # With several schedules in a row a weight stays pruned.
+        masks = {name: masks[name] & (scores[name] >= 0) for name in masks}
+        return {name: (mask, mask) for name, mask in masks.items()}
+
+    def _shares(self, density):
+        """A layer's own density is where it ends; it falls with the rest."""
+        if not isinstance(self.densities, dict):
+            return kernel_densities(self.kernels, density, self.densities)
+        last = self.schedule(self.schedule.end_step)
+        ends = kernel_densities(self.kernels, last, self.densities)
+        progress = (1 - density) / (1 - last) if last < 1 else 1.0
+        return {name: 1 - progress * (1 - ends[name]) for name in ends}

@@ -1,0 +1,188 @@
+import keras
+import numpy as np
+
+from keras_sparse_rl._checks import check_choice
+from keras_sparse_rl._checks import check_integer
+from keras_sparse_rl.sparsity.selection import find_sparse_kernels
+from keras_sparse_rl.sparsity.selection import resolve_names
+
+
+class SparsityCallback(keras.callbacks.Callback):
+    """When masks are refreshed, and what is reported; the base of all.
+
+    A subclass says which weights are kept, in `new_masks`. Steps are counted
+    by `optimizer.iterations` and masks live in the model, so a run that is
+    saved and continued refreshes where an uninterrupted one would have. Put
+    it before `TensorBoard` and `CSVLogger` in the list of callbacks, or they
+    do not see what it reports.
+
+    In a loop of your own:
+
+    ```
+    callback.set_model(model)
+    callback.on_train_begin()
+    for x, y in dataset:
+        ...
+        model.optimizer.apply(gradients, model.trainable_variables)
+        callback.update()
+    ```
+
+    Args:
+        refresh_every: int, optimizer steps between two refreshes. With
+            `steps_per_execution` a refresh waits for the end of the call.
+        densities: `"uniform"`, `"erk"` (see `sparsity.erk_densities`), or a
+            dict of layer, or layer name, to its own density.
+
+    Raises:
+        ValueError: if an argument is out of range; and, when training
+            starts, if the model has no sparse layer.
+
+    Example:
+
+    >>> from keras_sparse_rl.callbacks import SparsityCallback, TopKAST
+    >>> issubclass(TopKAST, SparsityCallback)
+    True
+    """
+
+    def __init__(self, refresh_every=100, densities="uniform"):
+        super().__init__()
+        self.refresh_every = check_integer("refresh_every", refresh_every)
+        if not isinstance(densities, dict):
+            check_choice("densities", densities, ("uniform", "erk"))
+        self.densities = densities
+        self.kernels = {}
+        self._seen_step = None
+        self._churn = []
+        self._figures = {}
+
+    # What a subclass defines.
+
+    def new_masks(self, step):
+        """The masks for `step`: dict of kernel name to a pair of arrays.
+
+        Args:
+            step: int, the optimizer's steps so far.
+
+        Returns:
+            Dict of kernel name to `(forward, backward)`, boolean arrays.
+        """
+        raise TypeError(f"{type(self).__name__} does not define new_masks.")
+
+    def is_stale(self):
+        """Whether the model's masks are not ours yet: refresh at once."""
+        return False
+
+    def stops_at(self):
+        """The step from which masks stay as they are, or None."""
+        return None
+
+    def prepare(self):
+        """Checks the model before its first step."""
+
+    # When and how masks change.
+
+    def on_train_begin(self, logs=None):
+        self.kernels = find_sparse_kernels(self.model)
+        if isinstance(self.densities, dict):
+            resolve_names(self.kernels, self.densities)
+        if getattr(self.model, "optimizer", None) is None:
+            raise ValueError(
+                f"{type(self).__name__} counts the steps of model.optimizer, "
+                f"and model '{self.model.name}' has none. Compile the model, "
+                "or set model.optimizer in a loop of your own."
+            )
+        self.prepare()
+        # BackupAndRestore may only now put saved masks in place.
+        self._seen_step = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._churn = []
+        self._start()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.update()
+        if logs is not None:
+            logs.update(self._figures)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            logs.update(self._figures)
+            logs.update(self.report_epoch())
+
+    def update(self):
+        """Refreshes the masks if it is time; call it after every step.
+
+        Returns:
+            bool, whether the masks were refreshed.
+        """
+        self._start()
+        step = int(self.model.optimizer.iterations)
+        before, self._seen_step = self._seen_step, step
+        stop = self.stops_at()
+        if stop is not None and before >= stop:
+            return False
+        last = step if stop is None else min(step, stop)
+        crossed = last // self.refresh_every > before // self.refresh_every
+        if crossed or (stop is not None and step >= stop):
+            self.refresh(step)
+            return True
+        return False
+
+    def refresh(self, step):
+        """Puts new masks in place, whatever the step."""
+        replaced = kept = 0
+        for name, (forward, backward) in self.new_masks(step).items():
+            kernel = self.kernels[name]
+            old_forward = kernel.forward_mask()
+            left = kernel.backward_mask() & ~backward
+            kernel.assign_masks(forward, backward)
+            if left.any():
+                self._clear_slots(kernel, left)
+            replaced += np.count_nonzero(forward & ~old_forward)
+            kept += np.count_nonzero(forward)
+        self._churn.append(float(replaced / kept))
+        self._figures = self.report()
+
+    def report(self):
+        """Figures for the progress bar, taken at each refresh."""
+        return {"forward_density": self._density("forward_mask")}
+
+    def report_epoch(self):
+        """Figures for the logs of each epoch."""
+        return {"mask_churn": float(np.mean(self._churn or [0.0]))}
+
+    def _start(self):
+        """Before the first step: where are we, and do the masks fit?"""
+        if self._seen_step is not None:
+            return
+        self._seen_step = int(self.model.optimizer.iterations)
+        self._figures = self.report()
+        if self.is_stale():
+            self.refresh(self._seen_step)
+            self._churn = []
+
+    def _density(self, which):
+        masks = [getattr(k, which)() for k in self.kernels.values()]
+        count = sum(np.count_nonzero(mask) for mask in masks)
+        return float(count / sum(mask.size for mask in masks))
+
+    def _clear_slots(self, kernel, left):
+        """Forgets momentum where a weight leaves B: it may come back."""
+        optimizer = inner_optimizer(self.model)
+        if not hasattr(optimizer, "sparse_kernel_slots"):
+            return
+        ops = keras.ops
+        for name, slot in optimizer.sparse_kernel_slots(kernel).items():
+            if tuple(slot.shape) != kernel.shape:
+                continue
+            # An average of the weight is not a sum of gradients.
+            cleared = kernel.theta if name == "average" else 0.0
+            slot.assign(ops.where(left, ops.cast(cleared, slot.dtype), slot))
+
+
+def inner_optimizer(model):
+    """The model's optimizer without the wrapper of mixed precision."""
+    optimizer = model.optimizer
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return optimizer.inner_optimizer
+    return optimizer

@@ -1,0 +1,51 @@
+"""One warning when an adaptive optimizer cancels the exponent."""
+
+import inspect
+import warnings
+
+import keras
+
+
+def warn_without_powerprop(layer):
+    """Warns once if `layer` trains under an optimizer that undoes `alpha`.
+
+    Adam and its relatives divide by the gradient's scale, and with it by the
+    factor `alpha * |theta|**(alpha - 1)`. A layer does not know its
+    optimizer, but the model being trained is among its callers, and this runs
+    while a step is traced, not at every step.
+
+    Args:
+        layer: Powerprop layer that is being called for training.
+    """
+    if getattr(layer, "_checked_optimizer", False):
+        return
+    optimizer = _optimizer_of_the_calling_model()
+    if optimizer is None:
+        return
+    layer._checked_optimizer = True
+    if isinstance(optimizer, keras.optimizers.SGD) or hasattr(
+        optimizer, "sparse_kernel_slots"
+    ):
+        return
+    name = type(optimizer).__name__
+    warnings.warn(
+        f"Layer '{layer.name}' has alpha={layer.alpha} and is trained by "
+        f"{name}, which divides the exponent's effect away. Write "
+        "model.compile(optimizer=keras_sparse_rl.optimizers.Powerprop("
+        f"keras.optimizers.{name}(...))) instead.",
+        stacklevel=2,
+    )
+
+
+def _optimizer_of_the_calling_model():
+    """The optimizer of the outermost compiled model among the callers."""
+    optimizer = None
+    frame = inspect.currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, keras.Model):
+            optimizer = getattr(caller, "optimizer", None) or optimizer
+        frame = frame.f_back
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    return optimizer

@@ -1,0 +1,186 @@
+import keras
+import numpy as np
+from keras import ops
+
+from keras_sparse_rl._checks import check_alpha
+from keras_sparse_rl.sparsity.masks import BACKWARD
+from keras_sparse_rl.sparsity.masks import FORWARD
+from keras_sparse_rl.sparsity.powerpropagation import effective_weight
+from keras_sparse_rl.sparsity.powerpropagation import masked_weight
+from keras_sparse_rl.sparsity.powerpropagation import theta_from_weight
+
+
+class SparseKernel:
+    """One kernel of a layer: its parameters, its exponent and its mask.
+
+    A layer creates one in `build` for every kernel it has. Optimizers and
+    callbacks of this package find it again through `sparse_kernels(model)`.
+
+    Args:
+        layer: the `keras.layers.Layer` that owns the kernel. Its variables
+            `theta` and `mask` are added to it.
+        shape: tuple of int, the kernel's shape.
+        alpha: float, the exponent of Powerpropagation, at least 1.
+        initializer: Keras initializer of the *effective* weight.
+        regularizer: Keras regularizer of the effective, masked kernel.
+        constraint: Keras constraint of the effective, masked kernel.
+        name: str, put before the names of the variables when a layer has
+            several kernels.
+
+    Attributes:
+        theta: trained variable.
+        mask: `uint8` variable, bits as in `sparsity.masks`.
+        alpha: float.
+        layer: the owner.
+
+    Raises:
+        ValueError: if `alpha` is not a finite number of at least 1.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_sparse_rl.layers import SparseKernel
+    >>> class Scale(keras.layers.Layer):
+    ...     def build(self, input_shape):
+    ...         self.scale = SparseKernel(self, input_shape[-1:], alpha=2.0)
+    ...     def call(self, inputs):
+    ...         return inputs * self.scale.value(self.compute_dtype)
+    >>> layer = Scale()
+    >>> layer(keras.ops.ones((2, 3))).shape
+    TensorShape([2, 3])
+    >>> [variable.name for variable in layer.variables]
+    ['theta', 'mask']
+    """
+
+    def __init__(
+        self,
+        layer,
+        shape,
+        alpha,
+        initializer="glorot_uniform",
+        regularizer=None,
+        constraint=None,
+        name=None,
+    ):
+        self.layer = layer
+        self.alpha = check_alpha(alpha)
+        self.name = name
+        prefix = f"{name}_" if name else ""
+        initializer = keras.initializers.get(initializer)
+        self.theta = layer.add_weight(
+            name=f"{prefix}theta",
+            shape=shape,
+            initializer=lambda shape, dtype=None: theta_from_weight(
+                initializer(shape, dtype=dtype), self.alpha
+            ),
+            regularizer=self._on_kernel(keras.regularizers.get(regularizer)),
+            constraint=self._constrain(keras.constraints.get(constraint)),
+            autocast=False,
+        )
+        self.mask = layer.add_weight(
+            name=f"{prefix}mask",
+            shape=shape,
+            initializer=lambda shape, dtype=None: ops.full(
+                shape, FORWARD | BACKWARD, dtype=dtype
+            ),
+            dtype="uint8",
+            trainable=False,
+            autocast=False,
+        )
+        # Optimizers and callbacks see variables, so the variable leads back.
+        self.theta.sparse_kernel = self
+
+    @property
+    def short_name(self):
+        """The layer's name, and the kernel's own where it has one."""
+        return f"{self.layer.name}/{self.name}" if self.name else self.layer.name
+
+    @property
+    def path(self):
+        """The names from the model down to the kernel."""
+        return self.theta.path
+
+    @property
+    def shape(self):
+        """Shape of the kernel, a tuple of int."""
+        return tuple(self.theta.shape)
+
+    def value(self, dtype=None, training=False):
+        """The effective, masked kernel as a tensor of `dtype`."""
+        return masked_weight(
+            self.theta, self.mask, self.alpha, dtype, fuse=training
+        )
+
+    def weight(self):
+        """The effective weight as an array, masked or not."""
+        theta = ops.convert_to_numpy(self.theta)
+        if self.alpha == 1:
+            return theta
+        return ops.convert_to_numpy(effective_weight(theta, self.alpha))
+
+    def assign_weight(self, weight):
+        """Sets `theta` such that the effective weight is `weight`."""
+        self.theta.assign(theta_from_weight(weight, self.alpha))
+
+    def forward_mask(self):
+        """Boolean array: the weights that are used (the set A)."""
+        return (ops.convert_to_numpy(self.mask) & FORWARD) != 0
+
+    def backward_mask(self):
+        """Boolean array: the weights that are trained (the set B)."""
+        return (ops.convert_to_numpy(self.mask) & BACKWARD) != 0
+
+    def assign_masks(self, forward, backward):
+        """Sets both sets from boolean arrays of the kernel's shape."""
+        self.mask.assign(
+            np.uint8(FORWARD) * forward + np.uint8(BACKWARD) * backward
+        )
+
+    def _on_kernel(self, regularizer):
+        if regularizer is None:
+            return None
+        return lambda theta: regularizer(self.value())
+
+    def _constrain(self, constraint):
+        """The constraint acts on the kernel; theta follows where it moved."""
+        if constraint is None:
+            return None
+
+        def constrain(theta):
+            kernel = self.value()
+            wanted = constraint(kernel)
+            moved = ops.logical_and(
+                ops.not_equal(wanted, kernel),
+                ops.not_equal(
+                    ops.bitwise_and(self.mask, ops.cast(FORWARD, "uint8")), 0
+                ),
+            )
+            return ops.where(
+                moved, theta_from_weight(wanted, self.alpha), theta
+            )
+
+        return constrain
+
+
+def sparse_kernels(model):
+    """All kernels of a model that can be made sparse, in the model's order.
+
+    Args:
+        model: Keras model or layer, built; nested models are searched too.
+
+    Returns:
+        List of `SparseKernel`.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_sparse_rl.layers import PowerpropDense, sparse_kernels
+    >>> model = keras.Sequential([keras.Input((4,)), PowerpropDense(3)])
+    >>> [kernel.shape for kernel in sparse_kernels(model)]
+    [(4, 3)]
+    """
+    return [
+        variable.sparse_kernel
+        for variable in model.weights
+        if hasattr(variable, "sparse_kernel")
+    ]

@@ -1,0 +1,219 @@
+import re
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from keras_sparse_rl.sparsity.fusion import fused
+from keras_sparse_rl.sparsity.masks import BACKWARD
+from keras_sparse_rl.sparsity.masks import FORWARD
+from keras_sparse_rl.sparsity.powerpropagation import weight_gradient
+from keras_sparse_rl.sparsity.powerpropagation import weight_gradient_factor
+
+
+class PowerpropUpdate:
+    """The update that `Powerprop` mixes into an optimizer's class.
+
+    Everything that Keras does around a step (clipping, accumulation, loss
+    scaling, replicas, averages, constraints) stays Keras' own.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_sparse_rl.optimizers import Powerprop, PowerpropUpdate
+    >>> optimizer = Powerprop(keras.optimizers.Adam(1e-3))
+    >>> isinstance(optimizer, PowerpropUpdate)
+    True
+    """
+
+    inner_class = None
+
+    @classmethod
+    def from_inner_config(cls, config):
+        """Builds this class from the config of the optimizer inside."""
+        return super().from_config(config)
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        from keras_sparse_rl.optimizers.powerprop import Powerprop
+
+        inner = keras.optimizers.deserialize(
+            config["optimizer"], custom_objects=custom_objects
+        )
+        return Powerprop(inner)
+
+    def get_config(self):
+        inner = self.inner_class.from_config(super().get_config())
+        return {"optimizer": keras.optimizers.serialize(inner)}
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+        super().exclude_from_weight_decay(var_list, var_names)
+        self._decay_exclusions = _Hidden(
+            variables=list(var_list or []), names=list(var_names or [])
+        )
+
+    def build(self, variables):
+        if self.built:
+            return
+        variables = list(variables)
+        kernels = [getattr(v, "sparse_kernel", None) for v in variables]
+        present = [kernel for kernel in kernels if kernel is not None]
+        excluded = getattr(
+            self, "_decay_exclusions", _Hidden(variables=[], names=[])
+        )
+        self._kernels = _Hidden(
+            at=kernels,
+            rows={id(kernel): row for row, kernel in enumerate(present)},
+            decayed={
+                id(kernel): not _is_excluded(kernel.theta, excluded)
+                for kernel in present
+            },
+            slots={id(kernel): {} for kernel in present},
+            variables=variables,
+        )
+        # Keras would decay weights outside B too: their decay is ours.
+        super().exclude_from_weight_decay(
+            excluded.variables + [kernel.theta for kernel in present],
+            excluded.names,
+        )
+        super().build(variables)
+        # Top-KAST's penalty in A and in B \ A; TopKAST sets it.
+        self.penalties = self.add_variable(
+            shape=(max(1, len(present)), 2), name="penalties"
+        )
+
+    def add_variable_from_reference(
+        self, reference_variable, name=None, initializer="zeros"
+    ):
+        slot = super().add_variable_from_reference(
+            reference_variable, name=name, initializer=initializer
+        )
+        kernel = getattr(reference_variable, "sparse_kernel", None)
+        if kernel is not None:
+            self._kernels.slots[id(kernel)][name] = slot
+        return slot
+
+    def sparse_kernel_slots(self, kernel):
+        """The optimizer's variables of one kernel: dict of name to variable.
+
+        Args:
+            kernel: `SparseKernel` that this optimizer was built with.
+        """
+        return dict(self._kernels.slots[id(kernel)])
+
+    def set_penalty(self, kernel, forward, backward):
+        """Sets the decoupled decay rates of one kernel's `theta`.
+
+        Args:
+            kernel: `SparseKernel` that this optimizer was built with.
+            forward: float, the rate in the forward set A.
+            backward: float, the rate in B without A.
+        """
+        rates = ops.convert_to_numpy(self.penalties).copy()
+        rates[self._kernels.rows[id(kernel)]] = forward, backward
+        self.penalties.assign(rates)
+
+    def apply(self, grads, trainable_variables=None):
+        grads = list(grads)
+        if trainable_variables is None and self.built:
+            trainable_variables = self._kernels.variables
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+            grads = [
+                _effective_gradient(gradient, variable)
+                for gradient, variable in zip(grads, trainable_variables)
+            ]
+        return super().apply(grads, trainable_variables)
+
+    def update_step(self, gradient, variable, learning_rate):
+        kernel = self._kernels.at[self._get_variable_index(variable)]
+        if kernel is None:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        inner_step = super().update_step
+        row = self._kernels.rows[id(kernel)]
+        decay = self.weight_decay or 0.0
+        decay = decay if self._kernels.decayed[id(kernel)] else 0.0
+
+        def update(gradient, learning_rate):
+            theta = tf.identity(variable)
+            inner_step(gradient, variable, learning_rate)
+            new = _scaled_update(
+                theta,
+                variable - theta,
+                tf.convert_to_tensor(kernel.mask),
+                kernel.alpha,
+                learning_rate,
+                decay + tf.cast(self.penalties[row], theta.dtype),
+            )
+            self.assign(variable, new)
+
+        if self.inner_class.__module__.startswith("keras."):
+            update = fused(update, variable)
+        rate = ops.cast(learning_rate, variable.dtype)
+        update(gradient, tf.convert_to_tensor(rate))
+
+    def finalize_variable_values(self, var_list):
+        """Puts averages in place at the end of `fit`, inside B alone."""
+        var_list = list(var_list)
+        before = [
+            ops.convert_to_numpy(v) if hasattr(v, "sparse_kernel") else None
+            for v in var_list
+        ]
+        super().finalize_variable_values(var_list)
+        if not self.use_ema:
+            return
+        for variable, old in zip(var_list, before):
+            if old is not None:
+                trained = variable.sparse_kernel.backward_mask()
+                variable.assign(ops.where(trained, variable, old))
+
+
+class _Hidden:
+    """Holds what Keras must not track, or it would save it as its own."""
+
+    def __init__(self, **values):
+        self.__dict__.update(values)
+
+
+def _scaled_update(theta, step, mask, alpha, learning_rate, decay):
+    """`(1 - lr * decay) * theta + factor * step` in B, `theta` elsewhere.
+
+    Args:
+        theta: tensor, before the step.
+        step: tensor, what the inner rule would add to the effective weight.
+        mask: uint8 tensor.
+        alpha: float, the exponent.
+        learning_rate: scalar tensor.
+        decay: tensor of two rates, in A and in B without A.
+    """
+    if alpha != 1:
+        step = step * weight_gradient_factor(theta, alpha)
+    rate = tf.where(_has(mask, FORWARD), decay[0], decay[1])
+    new = theta - learning_rate * rate * theta + step
+    return tf.where(_has(mask, BACKWARD), new, theta)
+
+
+def _has(mask, bit):
+    return tf.bitwise.bitwise_and(mask, tf.constant(bit, mask.dtype)) > 0
+
+
+def _effective_gradient(gradient, variable):
+    """`dL/dw` from `dL/dtheta`, where the variable is a kernel's theta."""
+    kernel = getattr(variable, "sparse_kernel", None)
+    if gradient is None or kernel is None or kernel.alpha == 1:
+        return gradient
+    gradient = tf.convert_to_tensor(gradient)
+
+    def convert(gradient, theta):
+        return weight_gradient(gradient, theta, kernel.alpha)
+
+    theta = tf.convert_to_tensor(variable.value)
+    return fused(convert, variable)(gradient, theta)
+
+
+def _is_excluded(variable, excluded):
+    """Whether the user excluded a variable from weight decay, as in Keras."""
+    if any(variable is other for other in excluded.variables):
+        return True
+    return any(re.search(name, variable.name) for name in excluded.names)

@@ -1,0 +1,20 @@
+"""Masks, densities, schedules, and the tools that make a model sparse."""
+
+from keras_sparse_rl.sparsity.constant_schedule import ConstantSchedule
+from keras_sparse_rl.sparsity.densify import densify
+from keras_sparse_rl.sparsity.densities import erk_densities
+from keras_sparse_rl.sparsity.densities import uniform_densities
+from keras_sparse_rl.sparsity.masks import BACKWARD
+from keras_sparse_rl.sparsity.masks import FORWARD
+from keras_sparse_rl.sparsity.masks import global_topk_masks
+from keras_sparse_rl.sparsity.masks import keep_count
+from keras_sparse_rl.sparsity.masks import topk_mask
+from keras_sparse_rl.sparsity.polynomial_schedule import PolynomialSchedule
+from keras_sparse_rl.sparsity.powerpropagation import effective_weight
+from keras_sparse_rl.sparsity.powerpropagation import masked_weight
+from keras_sparse_rl.sparsity.powerpropagation import theta_from_weight
+from keras_sparse_rl.sparsity.powerpropagation import weight_gradient
+from keras_sparse_rl.sparsity.powerpropagation import weight_gradient_factor
+from keras_sparse_rl.sparsity.prune import prune
+from keras_sparse_rl.sparsity.sparsify import sparsify
+from keras_sparse_rl.sparsity.sparsity_summary import sparsity_summary

@@ -1,0 +1,125 @@
+"""Layer by layer, from Keras to Powerprop and back."""
+
+import functools
+import inspect
+
+import keras
+
+# Arguments of Keras layers that only serve LoRA and quantization.
+_KERAS_ONLY = frozenset(
+    {
+        "lora_rank",
+        "lora_alpha",
+        "quantization_config",
+        "gptq_unpacked_column_size",
+    }
+)
+
+
+@functools.cache
+def powerprop_classes():
+    """Dict of Keras layer class to the Powerprop class that replaces it."""
+    # Imported late: the layers themselves need this package.
+    from keras_sparse_rl import layers
+
+    return {
+        keras.layers.Dense: layers.PowerpropDense,
+        keras.layers.Conv1D: layers.PowerpropConv1D,
+        keras.layers.Conv2D: layers.PowerpropConv2D,
+        keras.layers.DepthwiseConv2D: layers.PowerpropDepthwiseConv2D,
+        keras.layers.EinsumDense: layers.PowerpropEinsumDense,
+        keras.layers.Embedding: layers.PowerpropEmbedding,
+    }
+
+
+@functools.cache
+def keras_classes():
+    """Dict of Powerprop class to the Keras class that it stands for."""
+    return {ours: theirs for theirs, ours in powerprop_classes().items()}
+
+
+def convert_layer(layer, target_class, **arguments):
+    """A layer of `target_class` with the configuration of `layer`.
+
+    Args:
+        layer: Keras layer.
+        target_class: class to build.
+        **arguments: further constructor arguments.
+
+    Returns:
+        A new layer without weights.
+
+    Raises:
+        ValueError: if LoRA or quantization is switched on in `layer`.
+    """
+    config = layer.get_config()
+    for name in _KERAS_ONLY & config.keys():
+        if config.pop(name) is not None:
+            raise ValueError(
+                f"Layer '{layer.name}' uses {name}, which sparse layers do "
+                "not have. Merge LoRA weights or drop the quantization first."
+            )
+    parameters = inspect.signature(target_class.__init__).parameters
+    accepted = set(parameters) | {"name", "trainable", "dtype"}
+    config = {k: v for k, v in config.items() if k in accepted}
+    return target_class.from_config({**config, **arguments})
+
+
+def clone_with(model, convert):
+    """Clones a model, asking `convert` for each layer's replacement.
+
+    Args:
+        model: Sequential or functional Keras model, built.
+        convert: function `layer -> new layer`, or None to keep its kind.
+
+    Returns:
+        Tuple of the clone, without weights copied, and the list of pairs
+        `(layer, its clone)`.
+
+    Raises:
+        TypeError: for a subclassed model, which cannot be taken apart.
+        ValueError: for a model without weights.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"`model` must be a keras.Model. Received: {model!r}.")
+    if not model.built:
+        raise ValueError(
+            f"Model '{model.name}' has no weights yet. Call it on data, or "
+            "start it with keras.Input(...)."
+        )
+    _refuse_subclassed(model)
+    pairs = []
+
+    def clone_function(layer):
+        new = convert(layer)
+        if new is None:
+            new = layer.__class__.from_config(layer.get_config())
+        pairs.append((layer, new))
+        return new
+
+    clone = keras.models.clone_model(
+        model, clone_function=clone_function, recursive=True
+    )
+    if not clone.built:
+        clone.build(model.input_shape)
+    return clone, pairs
+
+
+def _refuse_subclassed(model):
+    if not isinstance(model, (keras.Sequential, _functional_class())):
+        raise TypeError(
+            f"Model '{model.name}' is a subclass of keras.Model "
+            f"({type(model).__name__}), whose layers cannot be exchanged from "
+            "outside. Use keras_sparse_rl.layers.PowerpropDense and its kin "
+            "in its constructor instead."
+        )
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            _refuse_subclassed(layer)
+
+
+@functools.cache
+def _functional_class():
+    """The class of functional models, which Keras does not export."""
+    tensor = keras.Input((1,), name="probe")
+    return type(keras.Model(tensor, tensor, name="probe"))

@@ -1,0 +1,107 @@
+"""Masks: two bits a weight, and the exact top-k that makes them.
+
+A mask is a `uint8` array beside each kernel. Bit 1 (`FORWARD`) says that the
+weight is used (the set A of Top-KAST), bit 2 (`BACKWARD`) that it is trained
+(the set B). A dense kernel is 3 everywhere, Top-KAST uses 0, 2 and 3, and a
+weight that is used but frozen is 1. This is file format.
+"""
+
+import numpy as np
+
+from keras_sparse_rl._checks import check_density
+
+FORWARD = 1
+BACKWARD = 2
+
+
+def topk_mask(scores, density):
+    """Marks exactly the `density` share of the highest scores.
+
+    Ties break by index, so that the count is exact: `round(density * size)`,
+    and at least one.
+
+    Args:
+        scores: array of any shape; higher is kept first.
+        density: float in (0, 1], the share that is kept.
+
+    Returns:
+        Boolean array of the shape of `scores`.
+
+    Raises:
+        ValueError: if `density` is outside (0, 1] or a score is NaN.
+
+    Example:
+
+    >>> from keras_sparse_rl.sparsity import topk_mask
+    >>> topk_mask([0.1, 0.7, 0.7, 0.7], density=0.5).tolist()
+    [False, True, True, False]
+    """
+    density = check_density("density", density)
+    scores = np.asarray(scores)
+    return _topk(scores, keep_count(density, scores.size))
+
+
+def global_topk_masks(scores, density):
+    """Marks the highest scores over several arrays together.
+
+    Args:
+        scores: list of arrays of any shapes.
+        density: float in (0, 1], the share that is kept of all of them.
+
+    Returns:
+        List of boolean arrays, shaped as `scores`.
+
+    Raises:
+        ValueError: if `density` is outside (0, 1] or a score is NaN.
+
+    Example:
+
+    >>> from keras_sparse_rl.sparsity import global_topk_masks
+    >>> masks = global_topk_masks([[5.0, 1.0], [4.0, 3.0]], density=0.5)
+    >>> [mask.tolist() for mask in masks]
+    [[True, False], [True, False]]
+    """
+    scores = [np.asarray(array) for array in scores]
+    flat = np.concatenate([array.reshape(-1) for array in scores])
+    kept = topk_mask(flat, density)
+    ends = np.cumsum([array.size for array in scores])[:-1]
+    return [
+        part.reshape(array.shape)
+        for part, array in zip(np.split(kept, ends), scores)
+    ]
+
+
+def keep_count(density, size):
+    """How many of `size` weights a density keeps, at least one.
+
+    Args:
+        density: float in (0, 1].
+        size: int, the number of weights.
+
+    Returns:
+        int in [1, size].
+
+    Example:
+
+    >>> from keras_sparse_rl.sparsity import keep_count
+    >>> keep_count(0.05, 1000), keep_count(0.001, 100)
+    (50, 1)
+    """
+    return min(size, max(1, round(density * size)))
+
+
+def _topk(scores, count):
+    flat = scores.reshape(-1)
+    if count == flat.size:
+        return np.ones(scores.shape, bool)
+    if np.isnan(flat.max()):
+        raise ValueError(
+            "`scores` holds NaN, so no ranking exists. The weights have "
+            "probably diverged: lower the learning rate, or stop earlier with "
+            "keras.callbacks.TerminateOnNaN()."
+        )
+    threshold = np.partition(flat, flat.size - count)[flat.size - count]
+    kept = flat > threshold
+    ties = np.flatnonzero(flat == threshold)
+    kept[ties[: count - np.count_nonzero(kept)]] = True
+    return kept.reshape(scores.shape)

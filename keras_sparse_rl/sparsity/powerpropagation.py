@@ -1,0 +1,214 @@
+"""Powerpropagation's mathematics, as pure functions of tensors.
+
+A weight is stored as `theta` and used as `w = theta * |theta|**(alpha - 1)`
+(Schwarz et al. 2021, https://arxiv.org/abs/2110.00296, equation 1), so that
+`dw/dtheta = alpha * |theta|**(alpha - 1)`: large weights learn faster and
+small ones hardly move.
+"""
+
+import tensorflow as tf
+from keras import ops
+
+from keras_sparse_rl.sparsity.fusion import fused
+from keras_sparse_rl.sparsity.masks import BACKWARD
+from keras_sparse_rl.sparsity.masks import FORWARD
+
+_HALF_PRECISION = ("float16", "bfloat16")
+
+
+def effective_weight(theta, alpha):
+    """The weight `theta * |theta|**(alpha - 1)` that the layer uses.
+
+    See "Powerpropagation" by Schwarz et al. 2021, equation 1. Not meant to
+    be differentiated: use `masked_weight` inside a layer.
+
+    Args:
+        theta: tensor of any shape, the trained parameters.
+        alpha: float, the exponent, at least 1.
+
+    Returns:
+        Tensor of the same shape and dtype as `theta`.
+
+    Example:
+
+    >>> from keras_sparse_rl.sparsity import effective_weight
+    >>> effective_weight([-3.0, 0.0, 0.5], alpha=2.0).numpy().tolist()
+    [-9.0, 0.0, 0.25]
+    """
+    theta = tf.convert_to_tensor(theta)
+    if alpha == 1:
+        return theta
+    return _in_float32(
+        lambda x: x * _power(ops.absolute(x), alpha - 1), theta
+    )
+
+
+def theta_from_weight(weight, alpha):
+    """The parameters whose effective weight is `weight`.
+
+    The inverse of `effective_weight`: `sign(w) * |w|**(1 / alpha)`. Layers
+    draw their initial weights from the usual initializer and store this, so
+    that every `alpha` starts from the same network.
+
+    Args:
+        weight: tensor of any shape.
+        alpha: float, the exponent, at least 1.
+
+    Returns:
+        Tensor of the same shape and dtype as `weight`.
+
+    Example:
+
+    >>> from keras_sparse_rl.sparsity import theta_from_weight
+    >>> theta_from_weight([-9.0, 0.0, 0.25], alpha=2.0).numpy().tolist()
+    [-3.0, 0.0, 0.5]
+    """
+    weight = tf.convert_to_tensor(weight)
+    if alpha == 1:
+        return weight
+    if alpha == 2:
+        return ops.sign(weight) * ops.sqrt(ops.absolute(weight))
+    return _in_float32(
+        lambda x: ops.sign(x) * ops.power(ops.absolute(x), 1 / alpha), weight
+    )
+
+
+def weight_gradient_factor(theta, alpha):
+    """`dw/dtheta = alpha * |theta|**(alpha - 1)`, finite everywhere.
+
+    Written out rather than left to automatic differentiation, which gives
+    NaN at `theta = 0` for every `alpha` below 2.
+
+    Args:
+        theta: tensor of any shape.
+        alpha: float, the exponent, at least 1.
+
+    Returns:
+        Tensor of the same shape and dtype as `theta`, at least 0.
+
+    Example:
+
+    >>> from keras_sparse_rl.sparsity import weight_gradient_factor
+    >>> weight_gradient_factor([-3.0, 0.0, 0.5], alpha=2.0).numpy().tolist()
+    [6.0, 0.0, 1.0]
+    """
+    theta = tf.convert_to_tensor(theta)
+    if alpha == 1:
+        return ops.ones_like(theta)
+    return _in_float32(
+        lambda x: alpha * _power(ops.absolute(x), alpha - 1), theta
+    )
+
+
+def masked_weight(theta, mask, alpha, dtype=None, fuse=False):
+    """The kernel a layer multiplies with: effective where the mask says so.
+
+    Forward, the weights outside the forward set A are zero; backward, the
+    gradient reaches `theta` in the backward set B alone (Top-KAST, Jayakumar
+    et al. 2020, section 2), also where the forward value is zero.
+
+    Args:
+        theta: tensor of any shape.
+        mask: uint8 tensor of the same shape, bits as in `sparsity.masks`.
+        alpha: float, the exponent, at least 1.
+        dtype: dtype of the result, by default that of `theta`. The power is
+            taken in at least float32 and cast afterwards.
+        fuse: whether large kernels may be computed in one XLA pass.
+
+    Returns:
+        Tensor of the shape of `theta`. Its gradient is exact and finite.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_sparse_rl.sparsity import masked_weight
+    >>> mask = np.array([3, 2, 0], "uint8")  # in A; in B only; in neither
+    >>> masked_weight([-3.0, 2.0, 0.5], mask, alpha=2.0).numpy().tolist()
+    [-9.0, 0.0, 0.0]
+    """
+    theta = tf.convert_to_tensor(theta)
+    mask = tf.convert_to_tensor(mask)
+    dtype = dtype or theta.dtype
+
+    def forward(theta, mask):
+        weight = ops.cast(effective_weight(_widen(theta), alpha), dtype)
+        return weight * _bit(mask, FORWARD, dtype)
+
+    def backward(upstream, theta, mask):
+        wide = _widen(theta)
+        gradient = ops.cast(upstream, wide.dtype)
+        if alpha != 1:
+            gradient = gradient * weight_gradient_factor(wide, alpha)
+        gradient = gradient * _bit(mask, BACKWARD, wide.dtype)
+        return ops.cast(gradient, theta.dtype)
+
+    if fuse:
+        forward, backward = fused(forward, theta), fused(backward, theta)
+
+    @ops.custom_gradient
+    def masked(theta, mask):
+        def gradient(upstream):
+            return backward(upstream, theta, mask), None
+
+        return forward(theta, mask), gradient
+
+    return masked(theta, mask)
+
+
+def weight_gradient(theta_gradient, theta, alpha):
+    """Turns the gradient of `theta` into that of the effective weight.
+
+    Args:
+        theta_gradient: tensor, `dL/dtheta`.
+        theta: tensor of the same shape.
+        alpha: float, the exponent, at least 1.
+
+    Returns:
+        Tensor `dL/dw`, and 0 where the factor `dw/dtheta` is 0.
+
+    Example:
+
+    >>> from keras_sparse_rl.sparsity import weight_gradient
+    >>> weight_gradient([6.0, 0.0], [3.0, 0.0], alpha=2.0).numpy().tolist()
+    [1.0, 0.0]
+    """
+    if alpha == 1:
+        return tf.convert_to_tensor(theta_gradient)
+    return tf.math.divide_no_nan(
+        theta_gradient, weight_gradient_factor(theta, alpha)
+    )
+
+
+def _power(magnitude, exponent):
+    """`magnitude**exponent` for magnitudes >= 0, by products where it can.
+
+    `pow` costs ten times a product, and the usual exponents need none.
+    """
+    whole = int(exponent)
+    rest = exponent - whole
+    if whole > 8 or rest not in (0.0, 0.5):
+        return ops.power(magnitude, exponent)
+    factors = [magnitude] * whole
+    if rest:
+        factors.append(ops.sqrt(magnitude))
+    product = factors[0]
+    for factor in factors[1:]:
+        product = product * factor
+    return product
+
+
+def _bit(mask, bit, dtype):
+    """1 where `mask` has `bit`, else 0, in `dtype`."""
+    is_set = ops.not_equal(ops.bitwise_and(mask, ops.cast(bit, "uint8")), 0)
+    return ops.cast(is_set, dtype)
+
+
+def _widen(theta):
+    if theta.dtype.name in _HALF_PRECISION:
+        return ops.cast(theta, "float32")
+    return theta
+
+
+def _in_float32(function, x):
+    """Half precision underflows in powers: compute wide, return as given."""
+    return ops.cast(function(_widen(x)), x.dtype)

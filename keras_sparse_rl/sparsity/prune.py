@@ -1,0 +1,65 @@
+import numpy as np
+
+from keras_sparse_rl._checks import check_choice
+from keras_sparse_rl._checks import check_density
+from keras_sparse_rl.sparsity.masks import global_topk_masks
+from keras_sparse_rl.sparsity.masks import topk_mask
+from keras_sparse_rl.sparsity.selection import find_sparse_kernels
+from keras_sparse_rl.sparsity.selection import kernel_densities
+
+
+def prune(model, density, scope="layer", densities="uniform"):
+    """Keeps the largest weights of a model and masks the others, at once.
+
+    Ranks by the magnitude of the effective weight, also of weights masked so
+    far: pruning to 0.1 and then to 0.5 gives what pruning to 0.5 would have
+    given. Ties break by index, so that the counts are exact.
+
+    Args:
+        model: Keras model or layer with sparse layers, built.
+        density: float in (0, 1], the share of weights to keep.
+        scope: `"layer"` ranks within each kernel, `"global"` over all of
+            them together.
+        densities: with `scope="layer"`, how the density is shared out:
+            `"uniform"`, `"erk"` (see `erk_densities`), or a dict of layer, or
+            layer name, to its own density.
+
+    Returns:
+        Float, the density reached over all sparse kernels.
+
+    Raises:
+        ValueError: if the model has no sparse layer, an argument is out of
+            range, or a weight is NaN.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_sparse_rl.layers import PowerpropDense
+    >>> from keras_sparse_rl.sparsity import prune
+    >>> model = keras.Sequential([keras.Input((50,)), PowerpropDense(20)])
+    >>> prune(model, density=0.1)
+    0.1
+    """
+    density = check_density("density", density)
+    check_choice("scope", scope, ("layer", "global"))
+    if scope == "global" and densities != "uniform":
+        raise ValueError(
+            "scope='global' ranks all weights together, so no layer has a "
+            f"density of its own. Received: densities={densities!r}. Drop it "
+            "or use scope='layer'."
+        )
+    kernels = find_sparse_kernels(model)
+    scores = {name: abs(kernel.weight()) for name, kernel in kernels.items()}
+    if scope == "global":
+        masks = dict(
+            zip(scores, global_topk_masks(list(scores.values()), density))
+        )
+    else:
+        shares = kernel_densities(kernels, density, densities)
+        masks = {
+            name: topk_mask(scores[name], shares[name]) for name in scores
+        }
+    for name, kernel in kernels.items():
+        kernel.assign_masks(masks[name], masks[name])
+    kept = sum(int(np.count_nonzero(mask)) for mask in masks.values())
+    return kept / sum(mask.size for mask in masks.values())

@@ -1,0 +1,95 @@
+"""Which kernels a call means, and the density that each of them gets."""
+
+import collections
+
+from keras_sparse_rl._checks import check_choice
+from keras_sparse_rl._checks import check_density
+from keras_sparse_rl.sparsity.densities import erk_densities
+from keras_sparse_rl.sparsity.densities import uniform_densities
+
+
+def find_sparse_kernels(model):
+    """The model's sparse kernels by unique name, or an error if none.
+
+    Args:
+        model: Keras model or layer, built.
+
+    Returns:
+        Dict of name to `SparseKernel`: the layer's name where that is unique,
+        else its path.
+
+    Raises:
+        ValueError: if the model has none.
+    """
+    from keras_sparse_rl.layers.sparse_kernel import sparse_kernels
+
+    kernels = sparse_kernels(model)
+    if not kernels:
+        built = "" if model.built else " It has no weights yet: call it first."
+        raise ValueError(
+            f"Model '{model.name}' has no sparse layer.{built} Use "
+            "keras_sparse_rl.layers.PowerpropDense and its kin, or "
+            "sparse_model = keras_sparse_rl.sparsity.sparsify(model)."
+        )
+    names = [kernel.short_name for kernel in kernels]
+    counts = collections.Counter(names)
+    return {
+        name if counts[name] == 1 else f"{kernel.path}#{position}": kernel
+        for position, (name, kernel) in enumerate(zip(names, kernels))
+    }
+
+
+def kernel_densities(kernels, density, distribution):
+    """The density of each kernel.
+
+    Args:
+        kernels: dict of name to `SparseKernel`.
+        density: float in (0, 1], for the network.
+        distribution: `"uniform"`, `"erk"`, or a dict of layer (or name) to
+            its own density; the others then have `density`.
+
+    Returns:
+        Dict of name to density.
+
+    Raises:
+        ValueError: for an unknown distribution, layer or density.
+    """
+    shapes = {name: kernel.shape for name, kernel in kernels.items()}
+    if isinstance(distribution, dict):
+        fixed = resolve_names(kernels, distribution)
+        return uniform_densities(shapes, density, fixed)
+    check_choice("densities", distribution, ("uniform", "erk"))
+    if distribution == "erk":
+        return erk_densities(shapes, density)
+    return uniform_densities(shapes, density)
+
+
+def resolve_names(kernels, by_layer):
+    """Replaces layers and layer names by the kernels' unique names.
+
+    Args:
+        kernels: dict of name to `SparseKernel`.
+        by_layer: dict of layer, layer name or kernel name to a density.
+
+    Returns:
+        Dict of kernel name to density.
+
+    Raises:
+        ValueError: for a layer without a sparse kernel, or a density outside
+            (0, 1].
+    """
+    resolved = {}
+    for key, density in by_layer.items():
+        found = [
+            name
+            for name, kernel in kernels.items()
+            if key is kernel.layer or key in (name, kernel.layer.name)
+        ]
+        if not found:
+            raise ValueError(
+                f"There is no sparse layer {key!r}. There are: "
+                f"{sorted(kernels)}."
+            )
+        for name in found:
+            resolved[name] = check_density(f"densities[{name!r}]", density)
+    return resolved

@@ -1,0 +1,128 @@
+import keras
+
+from keras_sparse_rl._checks import check_alpha
+from keras_sparse_rl._checks import check_density
+from keras_sparse_rl.sparsity.conversion import clone_with
+from keras_sparse_rl.sparsity.conversion import convert_layer
+from keras_sparse_rl.sparsity.conversion import powerprop_classes
+
+
+def sparsify(model, alpha=1.0, densities=None):
+    """Turns a Keras model into one that can be trained sparse.
+
+    `Dense`, `Conv1D`, `Conv2D`, `DepthwiseConv2D` and `EinsumDense` layers
+    become Powerprop layers with the same effective weights, so the new model
+    computes what the old one did (to 1e-6, relative). The last layer with
+    weights and embeddings stay plain Keras unless `densities` names them;
+    so does every other kind of layer. The result is not compiled.
+
+    Args:
+        model: Sequential or functional Keras model, built; models inside it
+            are converted too. It is left as it is.
+        alpha: float, the exponent of Powerpropagation, at least 1; 1 keeps
+            ordinary weights.
+        densities: dict of layer, or layer name, to the density in (0, 1] at
+            which it is pruned at once, by magnitude; optional. A layer named
+            here is converted in any case (1.0: converted, not pruned).
+
+    Returns:
+        A new model of the same kind with the same weights.
+
+    Raises:
+        TypeError: for a subclassed model.
+        ValueError: if there is no such layer, if a named layer is of a kind
+            that cannot be converted, or if an argument is out of range.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_sparse_rl.sparsity import sparsify
+    >>> model = keras.Sequential([
+    ...     keras.Input((784,)),
+    ...     keras.layers.Dense(300, activation="relu"),
+    ...     keras.layers.Dense(10),
+    ... ])
+    >>> sparse = sparsify(model, alpha=2.0)
+    >>> [type(layer).__name__ for layer in sparse.layers]
+    ['PowerpropDense', 'Dense']
+    """
+    alpha = check_alpha(alpha)
+    classes = powerprop_classes()
+    named = _named_layers(model, densities or {})
+    last = _last_layer_with_weights(model)
+
+    def convert(layer):
+        target = classes.get(type(layer))
+        if target is None:
+            return None
+        spared = layer is last or isinstance(layer, keras.layers.Embedding)
+        if spared and id(layer) not in named:
+            return None
+        return convert_layer(layer, target, alpha=alpha)
+
+    sparse, pairs = clone_with(model, convert)
+    for layer, new in pairs:
+        if type(layer) is type(new):
+            new.set_weights(layer.get_weights())
+            continue
+        weights = layer.get_weights()
+        new.sparse_kernel.assign_weight(weights[0])
+        if new.bias is not None:
+            new.bias.assign(weights[1])
+    _prune_named(pairs, named)
+    if all(type(layer) is type(new) for layer, new in pairs):
+        raise ValueError(
+            f"Model '{model.name}' has no layer that `sparsify` turns into a "
+            "sparse one: Dense, Conv1D, Conv2D, DepthwiseConv2D and "
+            "EinsumDense but for the last layer, and whatever `densities` "
+            "names."
+        )
+    return sparse
+
+
+def _named_layers(model, densities):
+    """Dict of id to density for the layers that the user names."""
+    classes = powerprop_classes()
+    layers = list(_walk(model))
+    named = {}
+    for key, density in densities.items():
+        found = [layer for layer in layers if key in (layer.name, layer)]
+        if not found:
+            raise ValueError(
+                f"`densities` names {key!r}, but model '{model.name}' has no "
+                f"such layer. It has: {[layer.name for layer in layers]}."
+            )
+        for layer in found:
+            if type(layer) not in classes:
+                raise ValueError(
+                    f"Layer '{layer.name}' is of type "
+                    f"{type(layer).__name__}, which `sparsify` cannot turn "
+                    "into a sparse one. It can turn: "
+                    f"{sorted(kind.__name__ for kind in classes)}."
+                )
+            named[id(layer)] = check_density(
+                f"densities[{layer.name!r}]", density
+            )
+    return named
+
+
+def _prune_named(pairs, named):
+    from keras_sparse_rl.sparsity.prune import prune
+
+    for layer, new in pairs:
+        if named.get(id(layer), 1.0) < 1:
+            prune(new, named[id(layer)])
+
+
+def _last_layer_with_weights(model):
+    layers = [layer for layer in _walk(model) if layer.trainable_weights]
+    return layers[-1] if layers else None
+
+
+def _walk(model):
+    """The layers of a model and of the models inside it, in order."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _walk(layer)
+        else:
+            yield layer

@@ -1,0 +1,153 @@
+import math
+
+import keras
+import numpy as np
+
+from keras_sparse_rl.sparsity.conversion import powerprop_classes
+from keras_sparse_rl.sparsity.positions import positions
+
+_COLUMNS = ("layer", "shape", "density", "trained", "weights", "FLOPs", "KB")
+
+
+def sparsity_summary(model, print_fn=print):
+    """Counts what is left of a model: a table, and the figures as a dict.
+
+    FLOPs are those of one example's products and sums (two for each weight
+    used at each position; unknown lengths count as 1; a look-up is free).
+    Bytes are what a file needs that stores the weights left and, for a
+    sparse kernel, one bit for each position.
+
+    Args:
+        model: Keras model, built.
+        print_fn: function that takes the table as a string; None prints
+            nothing.
+
+    Returns:
+        Dict with `"layers"`, a list of dicts with the keys `name`, `shape`,
+        `density` and `backward_density` (in [0, 1]), `parameters`, `nonzero`
+        (both with bias), `flops`, `dense_flops`, `bytes`, `dense_bytes`; and
+        `"total"`, a dict of the same keys without `name` and `shape`.
+
+    Raises:
+        ValueError: if the model has no weights yet.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_sparse_rl.layers import PowerpropDense
+    >>> from keras_sparse_rl.sparsity import prune, sparsity_summary
+    >>> model = keras.Sequential([keras.Input((50,)), PowerpropDense(20)])
+    >>> _ = prune(model, density=0.1)
+    >>> total = sparsity_summary(model, print_fn=None)["total"]
+    >>> total["density"], total["nonzero"], total["flops"]
+    (0.1, 120, 200)
+    """
+    if not model.built:
+        raise ValueError(
+            f"Model '{model.name}' has no weights yet. Call it on data first."
+        )
+    rows = [_row(layer) for layer in _layers(model) if layer.weights]
+    total = {
+        key: sum(row[key] for row in rows)
+        for key in rows[0]
+        if key not in ("name", "shape", "density", "backward_density")
+    }
+    size = total.pop("kernel_size")
+    forward, backward = total.pop("forward"), total.pop("backward")
+    total["density"] = forward / size if size else 1.0
+    total["backward_density"] = backward / size if size else 1.0
+    summary = {
+        "layers": [
+            {
+                key: value
+                for key, value in row.items()
+                if key not in ("kernel_size", "forward", "backward")
+            }
+            for row in rows
+        ],
+        "total": total,
+    }
+    if print_fn is not None:
+        print_fn(_table(summary))
+    return summary
+
+
+def _layers(layer):
+    """The layers that hold weights themselves, depth first."""
+    if isinstance(layer, keras.Model):
+        for inner in layer.layers:
+            yield from _layers(inner)
+    else:
+        yield layer
+
+
+def _row(layer):
+    from keras_sparse_rl.layers.sparse_kernel import sparse_kernels
+
+    kernels = sparse_kernels(layer)
+    masks = {id(kernel.mask) for kernel in kernels}
+    parameters = [v for v in layer.weights if id(v) not in masks]
+    size = sum(math.prod(kernel.shape) for kernel in kernels)
+    forward = sum(np.count_nonzero(k.forward_mask()) for k in kernels)
+    backward = sum(np.count_nonzero(k.backward_mask()) for k in kernels)
+    count = sum(math.prod(v.shape) for v in parameters)
+    dense_bytes = sum(
+        math.prod(v.shape) * keras.ops.convert_to_numpy(v).itemsize
+        for v in parameters
+    )
+    saved = sum(
+        (math.prod(k.shape) - np.count_nonzero(k.forward_mask()))
+        * keras.ops.convert_to_numpy(k.theta).itemsize
+        for k in kernels
+    )
+    is_sparse = forward < size
+    per_weight = 2 * positions(layer)
+    kernel_size = size or _plain_kernel_size(layer)
+    dense_flops = per_weight * kernel_size
+    return {
+        "name": layer.name,
+        "shape": kernels[0].shape if len(kernels) == 1 else None,
+        "density": forward / size if size else 1.0,
+        "backward_density": backward / size if size else 1.0,
+        "parameters": count,
+        "nonzero": int(count - size + forward),
+        "flops": int(per_weight * forward) if size else dense_flops,
+        "dense_flops": dense_flops,
+        "bytes": int(dense_bytes - saved + is_sparse * -(-size // 8)),
+        "dense_bytes": int(dense_bytes),
+        "kernel_size": size,
+        "forward": int(forward),
+        "backward": int(backward),
+    }
+
+
+def _plain_kernel_size(layer):
+    if isinstance(layer, tuple(powerprop_classes())):
+        return math.prod(layer.weights[0].shape)
+    return 0
+
+
+def _table(summary):
+    rows = [_COLUMNS]
+    for row in [*summary["layers"], {"name": "total", **summary["total"]}]:
+        shape = row.get("shape")
+        rows.append(
+            (
+                row["name"],
+                "x".join(map(str, shape)) if shape else "",
+                f"{row['density']:.2%}",
+                f"{row['backward_density']:.2%}",
+                f"{row['nonzero']:,} of {row['parameters']:,}",
+                f"{row['flops']:,}",
+                f"{row['bytes'] / 1024:,.1f} of "
+                f"{row['dense_bytes'] / 1024:,.1f}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if position < 2 else cell.rjust(width)
+            for position, (cell, width) in enumerate(zip(row, widths))
+        )
+        for row in rows
+    )
