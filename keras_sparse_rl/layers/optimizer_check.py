@@ -2,12 +2,15 @@
 
 import inspect
 import warnings
+import weakref
 
 import keras
 
+_checked = weakref.WeakSet()
+
 
 def warn_without_powerprop(layer):
-    """Warns once if `layer` trains under an optimizer that undoes `alpha`.
+    """Warns once for an optimizer that undoes the exponent of `layer`.
 
     Adam and its relatives divide by the gradient's scale, and with it by the
     factor `alpha * |theta|**(alpha - 1)`. A layer does not know its
@@ -17,12 +20,10 @@ def warn_without_powerprop(layer):
     Args:
         layer: Powerprop layer that is being called for training.
     """
-    if getattr(layer, "_checked_optimizer", False):
-        return
     optimizer = _optimizer_of_the_calling_model()
-    if optimizer is None:
+    if optimizer is None or optimizer in _checked:
         return
-    layer._checked_optimizer = True
+    _checked.add(optimizer)
     if isinstance(optimizer, keras.optimizers.SGD) or hasattr(
         optimizer, "sparse_kernel_slots"
     ):
