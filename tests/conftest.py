@@ -25,4 +25,7 @@ def fresh_session():
 
 @pytest.fixture
 def two_replicas():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    # Collectives of several strategies in one process get in each other's way.
+    return tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()
+    )

@@ -116,7 +116,7 @@ class SparsityCallback(keras.callbacks.Callback):
             bool, whether the masks were refreshed.
         """
         self._start()
-        step = int(self.model.optimizer.iterations)
+        step = self._step()
         before, self._seen_step = self._seen_step, step
         stop = self.stops_at()
         if stop is not None and before >= stop:
@@ -155,11 +155,14 @@ class SparsityCallback(keras.callbacks.Callback):
         """Before the first step: where are we, and do the masks fit?"""
         if self._seen_step is not None:
             return
-        self._seen_step = int(self.model.optimizer.iterations)
+        self._seen_step = self._step()
         self._figures = self.report()
         if self.is_stale():
             self.refresh(self._seen_step)
             self._churn = []
+
+    def _step(self):
+        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
 
     def _density(self, which):
         masks = [getattr(k, which)() for k in self.kernels.values()]

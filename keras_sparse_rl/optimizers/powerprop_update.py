@@ -97,9 +97,12 @@ class PowerpropUpdate:
         """The optimizer's variables of one kernel: dict of name to variable.
 
         Args:
-            kernel: `SparseKernel` that this optimizer was built with.
+            kernel: `SparseKernel`; one that this optimizer does not train
+                has none.
         """
-        return dict(self._kernels.slots[id(kernel)])
+        if not self.built:
+            return {}
+        return dict(self._kernels.slots.get(id(kernel), {}))
 
     def set_penalty(self, kernel, forward, backward):
         """Sets the decoupled decay rates of one kernel's `theta`.

@@ -80,14 +80,7 @@ def clone_with(model, convert):
         TypeError: for a subclassed model, which cannot be taken apart.
         ValueError: for a model without weights.
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"`model` must be a keras.Model. Received: {model!r}.")
-    if not model.built:
-        raise ValueError(
-            f"Model '{model.name}' has no weights yet. Call it on data, or "
-            "start it with keras.Input(...)."
-        )
-    _refuse_subclassed(model)
+    check_model(model)
     pairs = []
 
     def clone_function(layer):
@@ -103,6 +96,26 @@ def clone_with(model, convert):
     if not clone.built:
         clone.build(model.input_shape)
     return clone, pairs
+
+
+def check_model(model):
+    """Refuses what cannot be taken apart layer by layer.
+
+    Args:
+        model: whatever the user gave.
+
+    Raises:
+        TypeError: for a subclassed model, or no model at all.
+        ValueError: for a model without weights.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"`model` must be a keras.Model. Received: {model!r}.")
+    if not model.built:
+        raise ValueError(
+            f"Model '{model.name}' has no weights yet. Call it on data, or "
+            "start it with keras.Input(...)."
+        )
+    _refuse_subclassed(model)
 
 
 def _refuse_subclassed(model):

@@ -27,7 +27,7 @@ def positions(layer):
         return _product(inputs[1:-1])
     outputs = layer.compute_output_shape(inputs)
     if kind is keras.layers.EinsumDense:
-        return _einsum_positions(layer.equation, outputs)
+        return _einsum_positions(layer.equation, inputs, outputs)
     channels_last = layer.data_format == "channels_last"
     return _product(outputs[1:-1] if channels_last else outputs[2:])
 
@@ -39,16 +39,24 @@ def _keras_kind(layer):
     return None
 
 
-def _einsum_positions(equation, outputs):
+def _einsum_positions(equation, inputs, outputs):
     """The output axes that the kernel does not have, but for the batch."""
-    _, kernel_term, output_term = equation.replace("->", ",").split(",")
-    elided = len(outputs) - len(output_term.replace("...", ""))
-    axes = output_term.replace("...", "." * elided)
+    input_term, kernel_term, output_term = equation.replace(
+        "->", ","
+    ).split(",")
+    known = dict(zip(_axes(input_term, inputs), inputs))
     return _product(
-        length
-        for axis, length in list(zip(axes, outputs))[1:]
+        known.get(axis) or length
+        for axis, length in list(zip(_axes(output_term, outputs), outputs))[1:]
         if axis not in kernel_term
     )
+
+
+def _axes(term, shape):
+    """A label for each axis; those of an ellipsis are numbered."""
+    before, ellipsis, after = term.partition("...")
+    elided = len(shape) - len(before) - len(after)
+    return [*before, *range(elided if ellipsis else 0), *after]
 
 
 def _product(lengths):

@@ -2,6 +2,7 @@ import keras
 
 from keras_sparse_rl._checks import check_alpha
 from keras_sparse_rl._checks import check_density
+from keras_sparse_rl.sparsity.conversion import check_model
 from keras_sparse_rl.sparsity.conversion import clone_with
 from keras_sparse_rl.sparsity.conversion import convert_layer
 from keras_sparse_rl.sparsity.conversion import powerprop_classes
@@ -47,6 +48,7 @@ def sparsify(model, alpha=1.0, densities=None):
     ['PowerpropDense', 'Dense']
     """
     alpha = check_alpha(alpha)
+    check_model(model)
     classes = powerprop_classes()
     named = _named_layers(model, densities or {})
     last = _last_layer_with_weights(model)

@@ -1,0 +1,197 @@
+"""Always-sparse training beside gradual pruning and RigL: LeNet-300-100.
+
+Every method starts from the same effective weights and sees the same batches:
+Adam at 1e-3 falling to 0 (cosine), batches of 128, 10 epochs, densities by
+Erdos-Renyi-Kernel. RigL is that of jaxpruner and runs in an environment of
+its own (see `rigl_jaxpruner.py`); without one the column is left out.
+
+    python -m benchmarks.top_kast --data DIR --name mnist \\
+        [--jaxpruner CHECKOUT --jax-python PYTHON]
+"""
+
+import argparse
+import pathlib
+import subprocess
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.results import cell
+from benchmarks.results import interval
+from benchmarks.results import result
+from benchmarks.results import table
+from examples.image_data import load_images
+from keras_sparse_rl.callbacks import MagnitudePruning
+from keras_sparse_rl.callbacks import TopKAST
+from keras_sparse_rl.layers import PowerpropDense
+from keras_sparse_rl.optimizers import Powerprop
+from keras_sparse_rl.sparsity import PolynomialSchedule
+
+DENSITIES = (0.1, 0.05, 0.02, 0.01)
+BATCH, EPOCHS, RATE = 128, 10, 1e-3
+ALPHA = 2.0
+
+
+def initial_weights(seed):
+    """Kernels of LeNet-300-100, the same for every method."""
+    sizes = (784, 300, 100, 10)
+    return [
+        np.array(keras.initializers.GlorotUniform(10 * seed + i)(shape))
+        for i, shape in enumerate(zip(sizes, sizes[1:]))
+    ]
+
+
+def build(alpha, seed):
+    model = keras.Sequential([keras.Input((784,))])
+    for number, weight in enumerate(initial_weights(seed)):
+        last = number == 2
+        model.add(
+            PowerpropDense(
+                weight.shape[1],
+                activation=None if last else "relu",
+                alpha=alpha,
+                name=f"layer{number}",
+            )
+        )
+        model.layers[-1].sparse_kernel.assign_weight(weight)
+    return model
+
+
+def batches(count, seed):
+    """Indices `(steps, BATCH)`: the order in which images are seen."""
+    generator = np.random.default_rng(seed)
+    steps = count // BATCH
+    return np.concatenate(
+        [
+            generator.permutation(count)[: steps * BATCH].reshape(-1, BATCH)
+            for _ in range(EPOCHS)
+        ]
+    ).astype("int32")
+
+
+def callbacks(method, density, steps):
+    if method in ("top_kast", "powerprop_top_kast"):
+        return [TopKAST(density, min(1.0, 2 * density), 100, densities="erk")]
+    if method == "every_step":
+        return [TopKAST(density, min(1.0, 2 * density), 1, densities="erk")]
+    if method == "gradual_pruning":
+        schedule = PolynomialSchedule(density, steps // 10, steps * 3 // 4)
+        return [MagnitudePruning(schedule, 100, densities="erk")]
+    return []
+
+
+def run(method, density, seed, data):
+    """Test accuracy, in percent, of one training."""
+    (x, y), (x_test, y_test) = data
+    order = batches(len(x), seed)
+    alpha = ALPHA if method in ("powerprop_top_kast", "every_step") else 1.0
+    model = build(alpha, seed)
+    schedule = keras.optimizers.schedules.CosineDecay(RATE, len(order))
+    model.compile(
+        Powerprop(keras.optimizers.Adam(schedule)),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    images, labels = tf.constant(x), tf.constant(y)
+    dataset = tf.data.Dataset.from_tensor_slices(order).map(
+        lambda i: (tf.gather(images, i), tf.gather(labels, i))
+    )
+    model.fit(
+        dataset.prefetch(8),
+        callbacks=callbacks(method, density, len(order)),
+        verbose=0,
+    )
+    accuracy = 100 * model.evaluate(x_test, y_test, 1000, verbose=0)[1]
+    print(f"{method} {density} seed {seed}: {accuracy:.2f} %", flush=True)
+    return accuracy
+
+
+def run_rigl(arguments, density, seed, data):
+    """The same with jaxpruner's RigL, in the environment it needs."""
+    (x, y), (x_test, y_test) = data
+    script = pathlib.Path(__file__).parent / "rigl_jaxpruner.py"
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "task.npz"
+        kernels = {f"w{i}": w for i, w in enumerate(initial_weights(seed))}
+        np.savez(
+            path,
+            x=x,
+            y=y,
+            x_test=x_test,
+            y_test=y_test,
+            order=batches(len(x), seed),
+            density=density,
+            rate=RATE,
+            **kernels,
+        )
+        command = [arguments.jax_python, script, arguments.jaxpruner, path]
+        output = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+    accuracy = float(output.split()[-1])
+    print(f"rigl {density} seed {seed}: {accuracy:.2f} %", flush=True)
+    return accuracy
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", required=True, help="folder of idx files")
+    parser.add_argument("--name", required=True, help="name of the data")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jaxpruner", help="checkout of jaxpruner")
+    parser.add_argument("--jax-python", help="Python with jax 0.4.20")
+    arguments = parser.parse_args()
+    data = tuple(
+        (x.reshape(len(x), 784), y) for x, y in load_images(arguments.data)
+    )
+    methods = ["powerprop_top_kast", "top_kast", "gradual_pruning"]
+    methods += ["rigl"] if arguments.jax_python else []
+    methods += ["every_step"]
+    if not arguments.jax_python:
+        print("no --jaxpruner and --jax-python: RigL is left out")
+    accuracies = {}
+    for seed in range(arguments.seeds):
+        for method in ["dense", *methods]:
+            for density in (1.0,) if method == "dense" else DENSITIES:
+                if method == "rigl":
+
+                    def compute(d=density, s=seed):
+                        return run_rigl(arguments, d, s, data)
+
+                else:
+
+                    def compute(m=method, d=density, s=seed):
+                        return run(m, d, s, data)
+
+                accuracies.setdefault((method, density), []).append(
+                    result(
+                        f"top_kast_{arguments.name}",
+                        f"{method}-density{density}-seed{seed}",
+                        compute,
+                    )
+                )
+                keras.backend.clear_session()
+    report(arguments.name, methods, accuracies)
+
+
+def report(name, methods, accuracies):
+    """Accuracies, and paired differences to dense with their intervals."""
+    dense = np.array(accuracies["dense", 1.0])
+    print(f"\n{name}: dense {cell(dense)} %, {len(dense)} seeds\n")
+    rows, differences = [], []
+    for method in methods:
+        figures = [np.array(accuracies[method, d]) for d in DENSITIES]
+        rows.append([method, *(cell(f) for f in figures)])
+        differences.append([method, *(cell(f - dense) for f in figures)])
+    header = [f"{d:.0%} of the weights" for d in DENSITIES]
+    print(table(["accuracy, %", *header], rows), "\n")
+    print(table(["minus dense, points", *header], differences))
+    ours = accuracies["powerprop_top_kast", DENSITIES[0]]
+    mean, width = interval(np.array(ours) - dense)
+    print(f"\nat {DENSITIES[0]:.0%}: {mean:+.2f} ± {width:.2f} points to dense")
+
+
+if __name__ == "__main__":
+    main()
