@@ -75,9 +75,7 @@ class TopKAST(SparsityCallback):
         seed=0,
     ):
         super().__init__(refresh_every, densities)
-        self.forward_density = check_density(
-            "forward_density", forward_density
-        )
+        self.forward_density = check_density("forward_density", forward_density)
         if backward_density is None:
             backward_density = min(1.0, 2 * self.forward_density)
         self.backward_density = check_density(

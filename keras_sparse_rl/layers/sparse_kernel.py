@@ -93,7 +93,9 @@ class SparseKernel:
     @property
     def short_name(self):
         """The layer's name, and the kernel's own where it has one."""
-        return f"{self.layer.name}/{self.name}" if self.name else self.layer.name
+        return (
+            f"{self.layer.name}/{self.name}" if self.name else self.layer.name
+        )
 
     @property
     def path(self):

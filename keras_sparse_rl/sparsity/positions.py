@@ -41,9 +41,9 @@ def _keras_kind(layer):
 
 def _einsum_positions(equation, inputs, outputs):
     """The output axes that the kernel does not have, but for the batch."""
-    input_term, kernel_term, output_term = equation.replace(
-        "->", ","
-    ).split(",")
+    input_term, kernel_term, output_term = equation.replace("->", ",").split(
+        ","
+    )
     known = dict(zip(_axes(input_term, inputs), inputs))
     return _product(
         known.get(axis) or length

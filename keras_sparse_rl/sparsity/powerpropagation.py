@@ -38,9 +38,7 @@ def effective_weight(theta, alpha):
     theta = tf.convert_to_tensor(theta)
     if alpha == 1:
         return theta
-    return _in_float32(
-        lambda x: x * _power(ops.absolute(x), alpha - 1), theta
-    )
+    return _in_float32(lambda x: x * _power(ops.absolute(x), alpha - 1), theta)
 
 
 def theta_from_weight(weight, alpha):

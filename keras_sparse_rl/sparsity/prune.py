@@ -56,9 +56,7 @@ def prune(model, density, scope="layer", densities="uniform"):
         )
     else:
         shares = kernel_densities(kernels, density, densities)
-        masks = {
-            name: topk_mask(scores[name], shares[name]) for name in scores
-        }
+        masks = {name: topk_mask(scores[name], shares[name]) for name in scores}
     for name, kernel in kernels.items():
         kernel.assign_masks(masks[name], masks[name])
     kept = sum(int(np.count_nonzero(mask)) for mask in masks.values())

@@ -212,9 +212,7 @@ def test_gradient_accumulation():
 
 
 @pytest.mark.parametrize("exploration", ["largest", "random"])
-def test_interrupted_and_resumed_is_bit_for_bit_the_same(
-    exploration, tmp_path
-):
+def test_interrupted_and_resumed_is_bit_for_bit_the_same(exploration, tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 2:

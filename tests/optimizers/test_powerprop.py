@@ -17,9 +17,7 @@ Y = np.random.default_rng(1).normal(size=(16, 3)).astype("float32")
 RULES = {
     "sgd": lambda: keras.optimizers.SGD(0.05),
     "momentum": lambda: keras.optimizers.SGD(0.05, momentum=0.9),
-    "nesterov": lambda: keras.optimizers.SGD(
-        0.05, momentum=0.9, nesterov=True
-    ),
+    "nesterov": lambda: keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
     "adam": lambda: keras.optimizers.Adam(0.02),
     "amsgrad": lambda: keras.optimizers.Adam(0.02, amsgrad=True),
     "adamw": lambda: keras.optimizers.AdamW(0.02, weight_decay=0.1),

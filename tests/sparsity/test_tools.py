@@ -93,8 +93,7 @@ def test_what_is_converted():
     kinds = {
         layer.name: type(layer).__name__
         for layer in _flat(sparse)
-        if layer.name
-        in ("table", "conv", "shared", "einsum", "inside", "out")
+        if layer.name in ("table", "conv", "shared", "einsum", "inside", "out")
     }
     assert kinds == {
         "table": "Embedding",
@@ -162,9 +161,7 @@ def test_a_densified_model_loads_without_this_package(tmp_path):
         "np.save('y.npy', m(np.load('x.npy')))\n"
         "assert 'keras_sparse_rl' not in sys.modules\n"
     )
-    subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, check=True
-    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
     close(np.load(tmp_path / "y.npy"), sparse(IMAGES))
 
 

@@ -1,0 +1,43 @@
+# `make demo` trains sparse networks on real images, `make test` runs the
+# tests; both set up everything they need in .venv first.
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/ready
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test test-slow lint notebooks bench clean
+
+demo: $(READY)
+	$(RUN) examples/sparse_images.py
+
+test: $(READY) lint
+	$(RUN) -m pytest -n 2 --dist loadscope
+
+test-slow: $(READY)
+	$(RUN) -m pytest -m slow
+
+lint: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+# Runs every notebook in full and stores what it shows.
+notebooks: $(READY)
+	$(RUN) notebooks/run.py
+
+# MNIST=folder of idx files is needed; results that exist are not computed
+# again, so this renders what is there and computes what is not.
+bench: $(READY)
+	$(RUN) -m benchmarks.step_cost
+	$(RUN) -m benchmarks.powerpropagation_mnist --data $(MNIST)
+	$(RUN) -m benchmarks.top_kast --data $(MNIST) --name mnist
+
+$(READY): setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet -e ".[dev,examples]"
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV)

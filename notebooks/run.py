@@ -1,0 +1,46 @@
+"""Runs every notebook and stores what it shows: `make notebooks`."""
+
+import os
+import pathlib
+import sys
+import time
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+HERE = pathlib.Path(__file__).parent
+
+
+def scripts():
+    """The notebooks as scripts: every `.py` here with a jupytext header."""
+    return sorted(
+        path
+        for path in HERE.glob("*.py")
+        if path.read_text().startswith("# ---\n# jupyter:")
+    )
+
+
+def execute(script, fast):
+    """The executed notebook of a script."""
+    notebook = jupytext.read(script)
+    environment = {**os.environ, "NOTEBOOK_FAST": "1" if fast else ""}
+    client = NotebookClient(
+        notebook, timeout=600, resources={"metadata": {"path": str(HERE)}}
+    )
+    client.execute(env=environment)
+    return notebook
+
+
+def main():
+    fast = "--fast" in sys.argv
+    for script in scripts():
+        start = time.time()
+        notebook = execute(script, fast)
+        if not fast:
+            nbformat.write(notebook, script.with_suffix(".ipynb"))
+        print(f"{script.stem}: {time.time() - start:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

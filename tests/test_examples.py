@@ -1,0 +1,81 @@
+"""The example runs from start to end, and answers wrong calls."""
+
+import pathlib
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from examples import image_data
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "examples/sparse_images.py", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+def write_idx(folder, train=120, test=40, dotted=False):
+    generator = np.random.default_rng(0)
+    for stem, count in (("train", train), ("t10k", test)):
+        dot = "." if dotted else "-"
+        images = generator.integers(0, 256, (count, 28, 28), "uint8")
+        header = struct.pack(">iiii", 0x803, count, 28, 28)
+        path = folder / f"{stem}-images{dot}idx3-ubyte"
+        path.write_bytes(header + images.tobytes())
+        labels = generator.integers(0, 10, count).astype("uint8")
+        header = struct.pack(">ii", 0x801, count)
+        path = folder / f"{stem}-labels{dot}idx1-ubyte"
+        path.write_bytes(header + labels.tobytes())
+    return images, labels
+
+
+def test_sparse_images_from_idx_files(tmp_path):
+    write_idx(tmp_path)
+    done = run("--data", tmp_path, "--epochs", 1, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "120 images to train, 40 to test" in done.stdout
+    assert "LeNet one-shot, alpha = 5" in done.stdout
+    (folder,) = (tmp_path / "out").iterdir()
+    for name in ("accuracy.png", "mask.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+        assert name in done.stdout
+    assert list((folder / "logs").rglob("events*"))
+
+
+def test_idx_files_are_read_as_they_are(tmp_path):
+    images, labels = write_idx(tmp_path, dotted=True)
+    _, (x, y) = image_data.load_images(tmp_path)
+    np.testing.assert_array_equal((x[..., 0] * 255).round(), images)
+    np.testing.assert_array_equal(y, labels)
+
+
+def test_embedded_images():
+    (x, y), (x_test, y_test) = image_data.load_images()
+    assert x.shape == (10_000, 28, 28, 1) and x_test.shape[0] == 2_000
+    assert x.min() == 0 and x.max() == 1
+    np.testing.assert_array_equal(np.bincount(y), [1000] * 10)
+    np.testing.assert_array_equal(np.bincount(y_test), [200] * 10)
+    assert image_data.EMBEDDED.stat().st_size < 6e6
+
+
+def test_wrong_folders_are_answered(tmp_path):
+    with pytest.raises(SystemExit, match="no file train-images-idx3-ubyte"):
+        image_data.load_images(tmp_path)
+    write_idx(tmp_path)
+    path = tmp_path / "t10k-labels-idx1-ubyte"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SystemExit, match="cut short"):
+        image_data.load_images(tmp_path)
+    path.write_bytes(b"<html>")
+    with pytest.raises(SystemExit, match="not an idx file"):
+        image_data.load_images(tmp_path)
+    done = run("--epochs", 0)
+    assert done.returncode == 2 and "at least 1" in done.stderr
