@@ -36,7 +36,7 @@ EXTRAS = {
         "nbclient>=0.10",
         "pytest>=8.0",
         "pytest-xdist>=3.5",
-        "ruff>=0.9",
+        "ruff==0.17.*",
         "scipy>=1.11",
         "tensorboard>=2.18",
     ],

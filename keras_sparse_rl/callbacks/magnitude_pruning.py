@@ -5,6 +5,7 @@ from keras_sparse_rl._checks import check_density
 from keras_sparse_rl.callbacks.sparsity_callback import SparsityCallback
 from keras_sparse_rl.sparsity.constant_schedule import ConstantSchedule
 from keras_sparse_rl.sparsity.masks import global_topk_masks
+from keras_sparse_rl.sparsity.masks import keep_count
 from keras_sparse_rl.sparsity.masks import topk_mask
 from keras_sparse_rl.sparsity.polynomial_schedule import PolynomialSchedule
 from keras_sparse_rl.sparsity.selection import kernel_densities
@@ -14,15 +15,18 @@ class MagnitudePruning(SparsityCallback):
     """Removes the smallest weights during training, at once or gradually.
 
     Ranks by the magnitude of the effective weight. A pruned weight is no
-    longer used or trained, and does not come back. With
+    longer used, gets no gradient, and does not come back. With
     `PolynomialSchedule` this is gradual magnitude pruning (Zhu & Gupta 2017,
-    https://arxiv.org/abs/1710.01878, equation 1). Works with any optimizer.
+    https://arxiv.org/abs/1710.01878, equation 1). Works with any optimizer;
+    momentum and decay of one that is not `optimizers.Powerprop(...)` still
+    move the `theta` of pruned weights, unseen.
 
     Reported are `forward_density` and, each epoch, `mask_churn`.
 
     Args:
         schedule: `PolynomialSchedule`, `ConstantSchedule`, or a float in
-            (0, 1]: prune to it before the first step.
+            (0, 1]: prune to it before the next step. Steps are those of the
+            optimizer, over several calls of `fit`.
         refresh_every: int, optimizer steps between two prunings.
         scope: `"layer"` ranks within each kernel, `"global"` over all of
             them together.
@@ -58,8 +62,20 @@ class MagnitudePruning(SparsityCallback):
             )
 
     def is_stale(self):
-        step = self._seen_step
-        return self.schedule(step) < 1 and step == self.schedule.begin_step
+        """Whether more is kept than the last refresh should have left."""
+        due = self._seen_step // self.refresh_every * self.refresh_every
+        if self._seen_step >= self.schedule.end_step:
+            due = self.schedule.end_step
+        density = self.schedule(due)
+        sizes = [int(np.prod(k.shape)) for k in self.kernels.values()]
+        kept = [k.forward_mask().sum() for k in self.kernels.values()]
+        if self.scope == "global":
+            return sum(kept) > keep_count(density, sum(sizes))
+        shares = self._shares(density).values()
+        return any(
+            count > keep_count(share, size)
+            for count, share, size in zip(kept, shares, sizes)
+        )
 
     def stops_at(self):
         return self.schedule.end_step
@@ -80,7 +96,10 @@ class MagnitudePruning(SparsityCallback):
             }
         # With several schedules in a row a weight stays pruned.
         masks = {name: masks[name] & (scores[name] >= 0) for name in masks}
-        return {name: (mask, mask) for name, mask in masks.items()}
+        return {
+            name: (mask, mask & ~self.kernels[name].frozen_mask())
+            for name, mask in masks.items()
+        }
 
     def _shares(self, density):
         """A layer's own density is where it ends; it falls with the rest."""

@@ -13,18 +13,19 @@ class SparsityCallback(keras.callbacks.Callback):
     A subclass says which weights are kept, in `new_masks`. Steps are counted
     by `optimizer.iterations` and masks live in the model, so a run that is
     saved and continued refreshes where an uninterrupted one would have. Put
-    it before `TensorBoard` and `CSVLogger` in the list of callbacks, or they
-    do not see what it reports.
+    it before the callbacks that log (`TensorBoard`, `CSVLogger`) or save
+    (`ModelCheckpoint`, `BackupAndRestore`): they see what was done before.
+    Layers that are not trainable are left as they are.
 
-    In a loop of your own:
+    In a loop of your own, with `model.optimizer` set:
 
     ```
-    callback.set_model(model)
-    callback.on_train_begin()
+    callback.start(model)
     for x, y in dataset:
         ...
         model.optimizer.apply(gradients, model.trainable_variables)
         callback.update()
+    callback.finish()
     ```
 
     Args:
@@ -79,10 +80,33 @@ class SparsityCallback(keras.callbacks.Callback):
     def prepare(self):
         """Checks the model before its first step."""
 
+    def begin(self):
+        """Called before the first step, after saved state is restored."""
+
     # When and how masks change.
 
+    def start(self, model):
+        """Checks a model and chooses its first masks, in your own loop."""
+        self.set_model(model)
+        self.on_train_begin()
+        self._start()
+
+    def finish(self):
+        """Ends what `start` began, in your own loop."""
+        self.on_train_end()
+
     def on_train_begin(self, logs=None):
-        self.kernels = find_sparse_kernels(self.model)
+        self.kernels = {
+            name: kernel
+            for name, kernel in find_sparse_kernels(self.model).items()
+            if kernel.layer.trainable
+        }
+        if not self.kernels:
+            raise ValueError(
+                f"All sparse layers of model '{self.model.name}' have "
+                "trainable=False, so there is nothing to train sparse. Set "
+                "layer.trainable = True before compiling."
+            )
         if isinstance(self.densities, dict):
             resolve_names(self.kernels, self.densities)
         if getattr(self.model, "optimizer", None) is None:
@@ -156,6 +180,7 @@ class SparsityCallback(keras.callbacks.Callback):
         if self._seen_step is not None:
             return
         self._seen_step = self._step()
+        self.begin()
         self._figures = self.report()
         if self.is_stale():
             self.refresh(self._seen_step)

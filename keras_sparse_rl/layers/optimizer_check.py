@@ -6,6 +6,8 @@ import weakref
 
 import keras
 
+from keras_sparse_rl.optimizers.powerprop import powerprop_advice
+
 _checked = weakref.WeakSet()
 
 
@@ -15,7 +17,8 @@ def warn_without_powerprop(layer):
     Adam and its relatives divide by the gradient's scale, and with it by the
     factor `alpha * |theta|**(alpha - 1)`. A layer does not know its
     optimizer, but the model being trained is among its callers, and this runs
-    while a step is traced, not at every step.
+    while a step is traced, not at every step. A loop of one's own around a
+    model that was never compiled goes unnoticed.
 
     Args:
         layer: Powerprop layer that is being called for training.
@@ -28,12 +31,10 @@ def warn_without_powerprop(layer):
         optimizer, "sparse_kernel_slots"
     ):
         return
-    name = type(optimizer).__name__
     warnings.warn(
         f"Layer '{layer.name}' has alpha={layer.alpha} and is trained by "
-        f"{name}, which divides the exponent's effect away. Write "
-        "model.compile(optimizer=keras_sparse_rl.optimizers.Powerprop("
-        f"keras.optimizers.{name}(...))) instead.",
+        f"{type(optimizer).__name__}, which divides the exponent's effect "
+        f"away. {powerprop_advice(optimizer)}",
         stacklevel=2,
     )
 

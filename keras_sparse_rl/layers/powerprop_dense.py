@@ -79,6 +79,7 @@ class PowerpropDense(PowerpropLayer):
             **kwargs,
         )
         self.units = check_integer("units", units)
+        self.supports_masking = True
         self.input_spec = keras.layers.InputSpec(min_ndim=2)
 
     def build(self, input_shape):

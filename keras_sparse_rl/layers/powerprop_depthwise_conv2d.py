@@ -110,7 +110,7 @@ class PowerpropDepthwiseConv2D(PowerpropSpatial):
         return self.finish_convolution(outputs)
 
     def compute_output_shape(self, input_shape):
-        channels = self.input_channels(input_shape)
+        channels = input_shape[-1 if self._channels_last else 1]
         return self.convolved_shape(
             input_shape, channels * self.depth_multiplier
         )

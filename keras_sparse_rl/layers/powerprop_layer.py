@@ -56,7 +56,6 @@ class PowerpropLayer(keras.layers.Layer):
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
-        self.supports_masking = True
         self.bias = None
 
     def build_weights(self, kernel_shape, bias_shape):
@@ -80,7 +79,7 @@ class PowerpropLayer(keras.layers.Layer):
 
     def kernel_for_call(self, training):
         """The effective kernel in the compute dtype, for use in `call`."""
-        if training and self.alpha != 1:
+        if training and self.trainable and self.alpha != 1:
             warn_without_powerprop(self)
         return self._sparse_kernel.value(self.compute_dtype, bool(training))
 

@@ -1,3 +1,5 @@
+import numbers
+
 import keras
 from keras import ops
 
@@ -131,7 +133,8 @@ class PowerpropSpatial(PowerpropLayer):
 
 
 def _sizes(name, value, rank):
-    sizes = (value,) * rank if isinstance(value, int) else tuple(value)
+    is_one = isinstance(value, numbers.Integral)
+    sizes = (value,) * rank if is_one else tuple(value)
     if len(sizes) != rank:
         raise ValueError(
             f"`{name}` must be an int or a tuple of {rank} ints. Received: "

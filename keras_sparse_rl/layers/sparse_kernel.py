@@ -132,6 +132,10 @@ class SparseKernel:
         """Boolean array: the weights that are trained (the set B)."""
         return (ops.convert_to_numpy(self.mask) & BACKWARD) != 0
 
+    def frozen_mask(self):
+        """Boolean array: the weights that are used but not trained."""
+        return ops.convert_to_numpy(self.mask) == FORWARD
+
     def assign_masks(self, forward, backward):
         """Sets both sets from boolean arrays of the kernel's shape."""
         self.mask.assign(
@@ -153,9 +157,7 @@ class SparseKernel:
             wanted = constraint(kernel)
             moved = ops.logical_and(
                 ops.not_equal(wanted, kernel),
-                ops.not_equal(
-                    ops.bitwise_and(self.mask, ops.cast(FORWARD, "uint8")), 0
-                ),
+                ops.equal(self.mask, FORWARD | BACKWARD),
             )
             return ops.where(
                 moved, theta_from_weight(wanted, self.alpha), theta

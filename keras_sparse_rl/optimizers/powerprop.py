@@ -26,20 +26,21 @@ def Powerprop(optimizer):  # noqa: N802, a constructor like keras.Input
     read): `theta <- (1 - lr * decay) * theta + factor * step`. It
     also leaves every weight outside the backward set B of a mask as it is,
     bit for bit, whatever momentum and decay do. Other weights are trained as
-    before. Clipping acts on the gradient of the effective weight, and weight
-    decay on `theta`.
+    before. Clipping acts on the gradient of the effective weight, weight
+    decay on `theta`; Lamb and Adafactor scale by the norm of `theta`. Muon is
+    untested.
 
     Args:
         optimizer: a Keras optimizer that has not been used yet, or its name.
 
     Returns:
-        An optimizer of a class derived from that of `optimizer`, with its
-        settings.
+        The same optimizer, now of a class derived from its own.
 
     Raises:
         TypeError: if `optimizer` is not a Keras 3 optimizer.
         ValueError: for Ftrl, ScheduleFreeAdamW and containers of optimizers,
-            which have no step to scale; for an optimizer in use; and with
+            which have no step to scale; for an optimizer in use, or with
+            variables excluded from decay before it came here; and with
             `ema_overwrite_frequency`, which would move weights outside B.
 
     Example:
@@ -54,6 +55,11 @@ def Powerprop(optimizer):  # noqa: N802, a constructor like keras.Input
     """
     if isinstance(optimizer, str):
         optimizer = keras.optimizers.get(optimizer)
+    if isinstance(optimizer, type):
+        raise TypeError(
+            f"`optimizer` is a class. Call it: Powerprop("
+            f"{optimizer.__name__}(...))."
+        )
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise TypeError(
             "`optimizer` must be a Keras 3 optimizer such as "
@@ -62,9 +68,29 @@ def Powerprop(optimizer):  # noqa: N802, a constructor like keras.Input
             "tf_keras and tf.compat cannot train Keras 3 layers."
         )
     _check(optimizer)
-    inner_class = type(optimizer)
-    powerprop_class = _powerprop_class(inner_class)
-    return powerprop_class.from_inner_config(optimizer.get_config())
+    # The object itself changes class, so that schedules and whatever else it
+    # holds stay what they are.
+    optimizer.__class__ = _powerprop_class(type(optimizer))
+    return optimizer
+
+
+def powerprop_advice(optimizer):
+    """The line to write for a model that `optimizer` trains.
+
+    Args:
+        optimizer: Keras optimizer that is not a Powerprop one.
+    """
+    name = type(optimizer).__name__
+    if name in _NO_STEP_TO_SCALE:
+        return (
+            f"{name} cannot be made right; use another, for example "
+            "model.compile(optimizer=keras_sparse_rl.optimizers.Powerprop("
+            "keras.optimizers.AdamW(1e-3)), ...)."
+        )
+    return (
+        "Write model.compile(optimizer=keras_sparse_rl.optimizers.Powerprop("
+        f"keras.optimizers.{name}(...)), ...)."
+    )
 
 
 def _check(optimizer):
@@ -87,13 +113,20 @@ def _check(optimizer):
             "gradients. Wrap a new one: "
             f"Powerprop(keras.optimizers.{name}(...))."
         )
+    if getattr(optimizer, "_exclude_from_weight_decay", None) or getattr(
+        optimizer, "_exclude_from_weight_decay_pattern", None
+    ):
+        raise ValueError(
+            f"This {name} already excludes variables from weight decay. Wrap "
+            "it first and call exclude_from_weight_decay on the result."
+        )
     if optimizer.use_ema and optimizer.ema_overwrite_frequency:
         raise ValueError(
             "`ema_overwrite_frequency` overwrites every weight, also those "
             "outside the backward set, which must not move. Received: "
             f"ema_overwrite_frequency={optimizer.ema_overwrite_frequency}. "
-            "Leave it None (the averages are then used at the end of fit) or "
-            "use keras.callbacks.SwapEMAWeights."
+            "Leave it None: the averages are then put in place at the end of "
+            "fit, inside the backward set."
         )
 
 

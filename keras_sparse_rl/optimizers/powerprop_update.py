@@ -29,11 +29,6 @@ class PowerpropUpdate:
     inner_class = None
 
     @classmethod
-    def from_inner_config(cls, config):
-        """Builds this class from the config of the optimizer inside."""
-        return super().from_config(config)
-
-    @classmethod
     def from_config(cls, config, custom_objects=None):
         from keras_sparse_rl.optimizers.powerprop import Powerprop
 
@@ -112,9 +107,23 @@ class PowerpropUpdate:
             forward: float, the rate in the forward set A.
             backward: float, the rate in B without A.
         """
+        if id(kernel) not in self._kernels.rows:
+            raise ValueError(
+                f"This optimizer was built without layer "
+                f"'{kernel.layer.name}' (frozen then, or missing from the "
+                "variables given to build). Compile the model with a new one."
+            )
         rates = ops.convert_to_numpy(self.penalties).copy()
         rates[self._kernels.rows[id(kernel)]] = forward, backward
         self.penalties.assign(rates)
+
+    def save_own_variables(self, store):
+        """Saves all but the penalties, which belong to a run of TopKAST."""
+        for position, variable in enumerate(self.variables):
+            value = ops.convert_to_numpy(variable)
+            store[str(position)] = (
+                0 * value if variable is self.penalties else value
+            )
 
     def apply(self, grads, trainable_variables=None):
         grads = list(grads)

@@ -53,14 +53,19 @@ def convert_layer(layer, target_class, **arguments):
         ValueError: if LoRA or quantization is switched on in `layer`.
     """
     config = layer.get_config()
-    for name in _KERAS_ONLY & config.keys():
+    for name in sorted(_KERAS_ONLY & config.keys()):
         if config.pop(name) is not None:
             raise ValueError(
                 f"Layer '{layer.name}' uses {name}, which sparse layers do "
                 "not have. Merge LoRA weights or drop the quantization first."
             )
     parameters = inspect.signature(target_class.__init__).parameters
-    accepted = set(parameters) | {"name", "trainable", "dtype"}
+    accepted = set(parameters) | {
+        "name",
+        "trainable",
+        "dtype",
+        "activity_regularizer",
+    }
     config = {k: v for k, v in config.items() if k in accepted}
     return target_class.from_config({**config, **arguments})
 
@@ -86,7 +91,7 @@ def clone_with(model, convert):
     def clone_function(layer):
         new = convert(layer)
         if new is None:
-            new = layer.__class__.from_config(layer.get_config())
+            new = _copy(layer)
         pairs.append((layer, new))
         return new
 
@@ -96,6 +101,13 @@ def clone_with(model, convert):
     if not clone.built:
         clone.build(model.input_shape)
     return clone, pairs
+
+
+def _copy(layer):
+    if isinstance(layer, keras.layers.Lambda):
+        # Its code is already in this process: nothing is loaded.
+        return layer.__class__.from_config(layer.get_config(), safe_mode=False)
+    return layer.__class__.from_config(layer.get_config())
 
 
 def check_model(model):

@@ -92,14 +92,14 @@ def keep_count(density, size):
 
 def _topk(scores, count):
     flat = scores.reshape(-1)
-    if count == flat.size:
-        return np.ones(scores.shape, bool)
     if np.isnan(flat.max()):
         raise ValueError(
             "`scores` holds NaN, so no ranking exists. The weights have "
             "probably diverged: lower the learning rate, or stop earlier with "
             "keras.callbacks.TerminateOnNaN()."
         )
+    if count == flat.size:
+        return np.ones(scores.shape, bool)
     threshold = np.partition(flat, flat.size - count)[flat.size - count]
     kept = flat > threshold
     ties = np.flatnonzero(flat == threshold)

@@ -11,16 +11,19 @@ def positions(layer):
     """The number of products that each weight takes part in, per example.
 
     1 for a dense layer on vectors, the number of output pixels for a
-    convolution, 0 for a look-up and for layers of other kinds.
+    convolution, 0 for a look-up or a layer of vectors (a normalization).
 
     Args:
         layer: Keras layer, built. Unknown lengths count as 1.
 
     Returns:
-        int.
+        int, or None for a kind of layer that is not known here.
     """
     kind = _keras_kind(layer)
-    if kind in (None, keras.layers.Embedding):
+    if kind is None:
+        is_product = any(len(weight.shape) > 1 for weight in layer.weights)
+        return None if is_product else 0
+    if kind is keras.layers.Embedding:
         return 0
     inputs = layer.get_build_config()["input_shape"]
     if kind is keras.layers.Dense:

@@ -12,8 +12,10 @@ def prune(model, density, scope="layer", densities="uniform"):
     """Keeps the largest weights of a model and masks the others, at once.
 
     Ranks by the magnitude of the effective weight, also of weights masked so
-    far: pruning to 0.1 and then to 0.5 gives what pruning to 0.5 would have
-    given. Ties break by index, so that the counts are exact.
+    far: the result depends on the weights alone, and pruning to 0.1 and then
+    to 0.5 gives what pruning to 0.5 would have given. After Top-KAST, prune
+    with the `densities` it was trained with, or resting weights come back.
+    Ties break by index, so that the counts are exact.
 
     Args:
         model: Keras model or layer with sparse layers, built.
@@ -58,6 +60,7 @@ def prune(model, density, scope="layer", densities="uniform"):
         shares = kernel_densities(kernels, density, densities)
         masks = {name: topk_mask(scores[name], shares[name]) for name in scores}
     for name, kernel in kernels.items():
-        kernel.assign_masks(masks[name], masks[name])
+        trained = masks[name] & ~kernel.frozen_mask()
+        kernel.assign_masks(masks[name], trained)
     kept = sum(int(np.count_nonzero(mask)) for mask in masks.values())
     return kept / sum(mask.size for mask in masks.values())

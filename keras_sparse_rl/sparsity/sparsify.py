@@ -5,6 +5,7 @@ from keras_sparse_rl._checks import check_density
 from keras_sparse_rl.sparsity.conversion import check_model
 from keras_sparse_rl.sparsity.conversion import clone_with
 from keras_sparse_rl.sparsity.conversion import convert_layer
+from keras_sparse_rl.sparsity.conversion import keras_classes
 from keras_sparse_rl.sparsity.conversion import powerprop_classes
 
 
@@ -14,8 +15,9 @@ def sparsify(model, alpha=1.0, densities=None):
     `Dense`, `Conv1D`, `Conv2D`, `DepthwiseConv2D` and `EinsumDense` layers
     become Powerprop layers with the same effective weights, so the new model
     computes what the old one did (to 1e-6, relative). The last layer with
-    weights and embeddings stay plain Keras unless `densities` names them;
-    so does every other kind of layer. The result is not compiled.
+    weights, layers that give an output of the model, and embeddings stay
+    plain Keras unless `densities` names them; so does every other kind of
+    layer. The result is not compiled.
 
     Args:
         model: Sequential or functional Keras model, built; models inside it
@@ -51,13 +53,13 @@ def sparsify(model, alpha=1.0, densities=None):
     check_model(model)
     classes = powerprop_classes()
     named = _named_layers(model, densities or {})
-    last = _last_layer_with_weights(model)
+    last = _last_layers(model)
 
     def convert(layer):
         target = classes.get(type(layer))
         if target is None:
             return None
-        spared = layer is last or isinstance(layer, keras.layers.Embedding)
+        spared = id(layer) in last or isinstance(layer, keras.layers.Embedding)
         if spared and id(layer) not in named:
             return None
         return convert_layer(layer, target, alpha=alpha)
@@ -73,6 +75,13 @@ def sparsify(model, alpha=1.0, densities=None):
             new.bias.assign(weights[1])
     _prune_named(pairs, named)
     if all(type(layer) is type(new) for layer, new in pairs):
+        already = [p.name for p, _ in pairs if type(p) in keras_classes()]
+        if already:
+            raise ValueError(
+                f"Layers {already} of model '{model.name}' are sparse "
+                "already, and no other can be turned. For another `alpha`: "
+                "sparsify(densify(model), alpha=...)."
+            )
         raise ValueError(
             f"Model '{model.name}' has no layer that `sparsify` turns into a "
             "sparse one: Dense, Conv1D, Conv2D, DepthwiseConv2D and "
@@ -116,9 +125,24 @@ def _prune_named(pairs, named):
             prune(new, named[id(layer)])
 
 
-def _last_layer_with_weights(model):
-    layers = [layer for layer in _walk(model) if layer.trainable_weights]
-    return layers[-1] if layers else None
+def _last_layers(model):
+    """Ids of the last layer with weights and of those that are outputs."""
+    weighted = [layer for layer in _walk(model) if layer.weights]
+    outputs = {id(tensor) for tensor in model.outputs}
+    last = {
+        id(layer)
+        for layer in weighted
+        if layer in model.layers and _single_output(layer) in outputs
+    }
+    return last | {id(layer) for layer in weighted[-1:]}
+
+
+def _single_output(layer):
+    """Id of the layer's output tensor, or None where it has several."""
+    try:
+        return id(layer.output)
+    except (AttributeError, ValueError):
+        return None
 
 
 def _walk(model):

@@ -13,7 +13,9 @@ def sparsity_summary(model, print_fn=print):
     """Counts what is left of a model: a table, and the figures as a dict.
 
     FLOPs are those of one example's products and sums (two for each weight
-    used at each position; unknown lengths count as 1; a look-up is free).
+    used at each position; unknown lengths count as 1; a look-up is free; a
+    layer applied several times counts once). They are None, `?` in the table
+    and 0 in the total for kinds of layers that this package does not know.
     Bytes are what a file needs that stores the weights left and, for a
     sparse kernel, one bit for each position.
 
@@ -24,12 +26,13 @@ def sparsity_summary(model, print_fn=print):
 
     Returns:
         Dict with `"layers"`, a list of dicts with the keys `name`, `shape`,
-        `density` and `backward_density` (in [0, 1]), `parameters`, `nonzero`
-        (both with bias), `flops`, `dense_flops`, `bytes`, `dense_bytes`; and
-        `"total"`, a dict of the same keys without `name` and `shape`.
+        `density` and `backward_density` (in [0, 1]), `parameters`, `used`
+        (parameters that no mask hides; both with bias), `flops`,
+        `dense_flops`, `bytes`, `dense_bytes`; and `"total"`, a dict of the
+        same keys without `name` and `shape`.
 
     Raises:
-        ValueError: if the model has no weights yet.
+        ValueError: if the model has no weights, or none yet.
 
     Example:
 
@@ -39,16 +42,19 @@ def sparsity_summary(model, print_fn=print):
     >>> model = keras.Sequential([keras.Input((50,)), PowerpropDense(20)])
     >>> _ = prune(model, density=0.1)
     >>> total = sparsity_summary(model, print_fn=None)["total"]
-    >>> total["density"], total["nonzero"], total["flops"]
+    >>> total["density"], total["used"], total["flops"]
     (0.1, 120, 200)
     """
     if not model.built:
         raise ValueError(
             f"Model '{model.name}' has no weights yet. Call it on data first."
         )
-    rows = [_row(layer) for layer in _layers(model) if layer.weights]
+    layers = {id(layer): layer for layer in _layers(model) if layer.weights}
+    if not layers:
+        raise ValueError(f"Model '{model.name}' has no layer with weights.")
+    rows = [_row(layer) for layer in layers.values()]
     total = {
-        key: sum(row[key] for row in rows)
+        key: sum(row[key] or 0 for row in rows)
         for key in rows[0]
         if key not in ("name", "shape", "density", "backward_density")
     }
@@ -101,17 +107,18 @@ def _row(layer):
         for k in kernels
     )
     is_sparse = forward < size
-    per_weight = 2 * positions(layer)
-    kernel_size = size or _plain_kernel_size(layer)
-    dense_flops = per_weight * kernel_size
+    flops = dense_flops = None
+    if (times := positions(layer)) is not None:
+        dense_flops = 2 * times * (size or _plain_kernel_size(layer))
+        flops = 2 * times * int(forward) if size else dense_flops
     return {
         "name": layer.name,
         "shape": kernels[0].shape if len(kernels) == 1 else None,
         "density": forward / size if size else 1.0,
         "backward_density": backward / size if size else 1.0,
         "parameters": count,
-        "nonzero": int(count - size + forward),
-        "flops": int(per_weight * forward) if size else dense_flops,
+        "used": int(count - size + forward),
+        "flops": flops,
         "dense_flops": dense_flops,
         "bytes": int(dense_bytes - saved + is_sparse * -(-size // 8)),
         "dense_bytes": int(dense_bytes),
@@ -137,8 +144,8 @@ def _table(summary):
                 "x".join(map(str, shape)) if shape else "",
                 f"{row['density']:.2%}",
                 f"{row['backward_density']:.2%}",
-                f"{row['nonzero']:,} of {row['parameters']:,}",
-                f"{row['flops']:,}",
+                f"{row['used']:,} of {row['parameters']:,}",
+                "?" if row["flops"] is None else f"{row['flops']:,}",
                 f"{row['bytes'] / 1024:,.1f} of "
                 f"{row['dense_bytes'] / 1024:,.1f}",
             )

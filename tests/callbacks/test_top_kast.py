@@ -5,48 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_sparse_rl.callbacks import MagnitudePruning
 from keras_sparse_rl.callbacks import TopKAST
 from keras_sparse_rl.layers import PowerpropDense
 from keras_sparse_rl.layers import sparse_kernels
 from keras_sparse_rl.optimizers import Powerprop
-from keras_sparse_rl.sparsity import PolynomialSchedule
-
-X = np.random.default_rng(0).normal(size=(32, 10)).astype("float32")
-Y = np.random.default_rng(1).integers(0, 4, 32)
-
-
-def network(alpha=2.0):
-    keras.utils.set_random_seed(0)
-    return keras.Sequential(
-        [
-            keras.Input((10,)),
-            PowerpropDense(20, activation="relu", alpha=alpha, name="hidden"),
-            PowerpropDense(4, alpha=alpha, name="logits"),
-        ]
-    )
-
-
-def compiled(optimizer=None, model=None, **arguments):
-    model = model or network()
-    rule = optimizer or keras.optimizers.AdamW(0.02, weight_decay=0.01)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(Powerprop(rule), loss, **arguments)
-    return model
-
-
-def fit(model, callback, epochs=3, **arguments):
-    arguments = {"batch_size": 4, "shuffle": False, "verbose": 0, **arguments}
-    callbacks = callback if isinstance(callback, list) else [callback]
-    return model.fit(X, Y, epochs=epochs, callbacks=callbacks, **arguments)
-
-
-def top(array, count):
-    """The `count` largest, first come first kept, by a stable sort."""
-    order = np.argsort(-array.ravel(), kind="stable")
-    mask = np.zeros(array.size, bool)
-    mask[order[:count]] = True
-    return mask.reshape(array.shape)
+from tests.callbacks.network import X
+from tests.callbacks.network import Y
+from tests.callbacks.network import compiled
+from tests.callbacks.network import fit
+from tests.callbacks.network import network
+from tests.callbacks.network import top
 
 
 def test_sets_are_the_largest_weights_at_each_refresh():
@@ -329,8 +297,6 @@ def test_custom_loop_equals_fit():
     fit(whole, TopKAST(0.1, 0.3, refresh_every=5), epochs=2)
     model = compiled()
     callback = TopKAST(0.1, 0.3, refresh_every=5)
-    callback.set_model(model)
-    callback.on_train_begin()
     variables = model.trainable_variables
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(4).repeat(2)
 
@@ -340,11 +306,11 @@ def test_custom_loop_equals_fit():
             loss = model.compute_loss(y=y, y_pred=model(x, training=True))
         model.optimizer.apply(tape.gradient(loss, variables), variables)
 
-    # As in fit, the first masks are chosen before the first step.
-    callback.update()
+    callback.start(model)
     for x, y in data:
         step(x, y)
         callback.update()
+    callback.finish()
     for a, b in zip(whole.weights, model.weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
@@ -355,12 +321,24 @@ def test_after_training_the_penalty_is_off():
     assert (np.array(model.optimizer.penalties) == 0).all()
 
 
-def test_frozen_layers_are_masked_but_not_trained():
+def test_the_penalty_is_not_saved(tmp_path):
+    path = tmp_path / "best.keras"
+    checkpoint = keras.callbacks.ModelCheckpoint(path, "loss")
+    fit(compiled(), [TopKAST(0.1, penalty=0.5), checkpoint], epochs=1)
+    loaded = keras.models.load_model(path)
+    assert (np.array(loaded.optimizer.penalties) == 0).all()
+    assert any(np.any(v) for v in loaded.optimizer.variables)
+
+
+def test_frozen_layers_are_left_alone():
     model = network()
     model.layers[0].trainable = False
     before = np.array(model.layers[0].theta)
     fit(compiled(model=model), TopKAST(0.1, refresh_every=3), epochs=1)
     np.testing.assert_array_equal(before, model.layers[0].theta)
+    first, second = sparse_kernels(model)
+    assert first.forward_mask().all()
+    assert second.forward_mask().sum() == 8
 
 
 def test_learns_at_a_quarter_of_the_weights():
@@ -413,66 +391,12 @@ def test_models_that_cannot_be_trained_sparse():
         fit(model, TopKAST(0.1))
     with pytest.raises(ValueError, match="'nowhere'.*'hidden'"):
         fit(compiled(), TopKAST(0.1, densities={"nowhere": 0.5}))
-    callback = TopKAST(0.1)
-    callback.set_model(network())
     with pytest.raises(ValueError, match="Compile the model"):
-        callback.on_train_begin()
-
-
-def test_gradual_magnitude_pruning():
-    model = compiled(keras.optimizers.SGD(0.1))
-    schedule = PolynomialSchedule(0.1, begin_step=4, end_step=16)
-    masks = []
-
-    class Watch(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            step = int(self.model.optimizer.iterations)
-            kernel = sparse_kernels(self.model)[0]
-            masks.append(kernel.forward_mask())
-            last = max(4, min(16, step // 4 * 4)) if step >= 4 else None
-            count = 200 if last is None else round(200 * schedule(last))
-            assert masks[-1].sum() == count, step
-
-    callback = MagnitudePruning(schedule, refresh_every=4)
-    history = fit(model, [callback, Watch()], epochs=3).history
-    assert history["forward_density"][-1] == pytest.approx(0.1)
-    for earlier, later in zip(masks, masks[1:]):
-        assert not (later & ~earlier).any()
-
-
-def test_magnitude_pruning_in_one_shot():
-    model = compiled()
-    weight = np.abs(np.array(sparse_kernels(model)[0].theta))
-    fit(model, MagnitudePruning(0.25), epochs=1)
-    np.testing.assert_array_equal(
-        sparse_kernels(model)[0].forward_mask(), top(weight, 50)
-    )
-
-
-def test_magnitude_pruning_with_any_optimizer():
-    model = network(alpha=1)
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(True))
-    schedule = PolynomialSchedule(0.2, begin_step=0, end_step=20)
-    for scope, densities in (("global", "uniform"), ("layer", "erk")):
-        callback = MagnitudePruning(schedule, 2, scope, densities)
-        history = fit(model, callback, epochs=3).history
-        final = history["forward_density"][-1]
-        assert final == pytest.approx(0.2, abs=0.01)
-
-
-def test_magnitude_pruning_by_layer():
-    model = compiled()
-    schedule = PolynomialSchedule(0.1, begin_step=0, end_step=8)
-    callback = MagnitudePruning(schedule, 2, densities={"logits": 1.0})
-    fit(model, callback, epochs=2)
-    counts = [k.forward_mask().sum() for k in sparse_kernels(model)]
-    assert counts == [20, 80]
-
-
-def test_magnitude_pruning_refuses():
-    with pytest.raises(ValueError, match="schedule=2"):
-        MagnitudePruning(2)
-    with pytest.raises(ValueError, match="scope='all'"):
-        MagnitudePruning(0.1, scope="all")
-    with pytest.raises(ValueError, match="no layer has a density"):
-        MagnitudePruning(0.1, scope="global", densities="erk")
+        TopKAST(0.1).start(network())
+    model.compile(keras.optimizers.Ftrl(), "mse")
+    with pytest.raises(ValueError, match="Ftrl cannot be made right"):
+        fit(model, TopKAST(0.1))
+    model = network()
+    model.trainable = False
+    with pytest.raises(ValueError, match="trainable=False"):
+        fit(compiled(model=model), TopKAST(0.1))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_sparse_rl.layers import PowerpropDense
 from keras_sparse_rl.optimizers import Powerprop
 from keras_sparse_rl.sparsity import prune
 from tests.layers.cases import CASES
@@ -87,22 +88,38 @@ def test_alpha_one_is_the_keras_layer(case):
 @each_case
 @pytest.mark.parametrize("alpha", [1.5, 2, 3, 4])
 def test_every_alpha_starts_from_the_same_weights(case, alpha):
-    plain, powered = case.model(alpha=1), case.model(alpha=alpha)
-    x = case.inputs()
-    kernels = []
-    for model in (plain, powered):
-        layer = model.layers[1]
-        initializer = keras.initializers.GlorotUniform(seed=3)
-        weight = initializer(layer.theta.shape)
-        layer.sparse_kernel.assign_weight(weight)
-        kernels.append(np.array(layer.kernel))
-    np.testing.assert_allclose(kernels[0], kernels[1], rtol=1e-5, atol=1e-8)
-    np.testing.assert_allclose(
-        plain.predict(x, verbose=0),
-        powered.predict(x, verbose=0),
-        rtol=1e-4,
-        atol=1e-5,
+    x, kernels, outputs = case.inputs(), [], []
+    for exponent in (1, alpha):
+        keras.utils.set_random_seed(5)
+        model = case.model(alpha=exponent)
+        kernels.append(np.array(model.layers[1].kernel))
+        outputs.append(model(x))
+    np.testing.assert_allclose(*kernels, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(*outputs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [1, 2, 3])
+def test_regularizer_and_constraint_act_on_the_kernel(alpha):
+    layer = PowerpropDense(
+        3, alpha=alpha, kernel_regularizer="l2", kernel_constraint="max_norm"
     )
+    layer.build((None, 4))
+    layer.sparse_kernel.assign_weight(np.full((4, 3), 2.0))
+    bits = np.array([[3, 3, 1], [3, 2, 1], [3, 0, 1], [3, 3, 1]], "uint8")
+    layer.mask.assign(bits)
+    kernel = 2.0 * (bits & 1)
+    np.testing.assert_allclose(
+        layer.losses, [0.01 * np.square(kernel).sum()], rtol=1e-5
+    )
+    before = np.array(layer.theta)
+    layer.theta.assign(layer.theta.constraint(layer.theta))
+    # MaxNorm(2) scales each column of length > 2 to length 2.
+    expected = kernel * np.minimum(1, 2 / np.linalg.norm(kernel, axis=0))
+    free = bits == 3
+    np.testing.assert_allclose(
+        np.array(layer.kernel)[free], expected[free], rtol=1e-5
+    )
+    np.testing.assert_array_equal(np.array(layer.theta)[~free], before[~free])
 
 
 @each_case
@@ -175,16 +192,20 @@ def test_dynamic_axes(case):
 
 
 @each_case
-def test_keras_masks_pass_through(case):
-    layer = case.build()
+def test_keras_masks_are_handled_as_by_keras(case):
+    ours, theirs = case.build(alpha=1), case.theirs(**case.arguments)
+    assert ours.supports_masking == theirs.supports_masking
     if case.ours.__name__ == "PowerpropEmbedding":
-        mask = layer.compute_mask(np.array([[1, 0, 2]]))
+        mask = ours.compute_mask(np.array([[1, 0, 2]]))
         np.testing.assert_array_equal(mask, [[True, False, True]])
-        return
-    assert layer.supports_masking
-    inputs = keras.Input(case.input_shape)
-    masked = keras.layers.Masking()(inputs)
-    assert case.build()(masked).shape[0] is None
+    elif len(case.input_shape) == 2:
+        # What comes out carries a mask exactly where Keras' layer has one.
+        x = keras.layers.Masking()(case.inputs())
+        found = [
+            getattr(layer(x), "_keras_mask", None) is None
+            for layer in (ours, theirs)
+        ]
+        assert found[0] == found[1]
 
 
 @each_case

@@ -283,6 +283,27 @@ def test_optimizers_of_others():
     )
 
 
+def test_learning_rates_of_any_kind():
+    class Halving(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.04 * 0.5 ** tf.cast(step, "float32")
+
+    for rate in (Halving(), lambda: tf.constant(0.02)):
+        model = linear(2)
+        model.compile(Powerprop(keras.optimizers.SGD(rate)), "mse")
+        before = np.array(model.layers[0].theta)
+        model.fit(X, Y, verbose=0)
+        assert (np.array(model.layers[0].theta) != before).any()
+
+
+def test_variables_the_optimizer_never_saw_are_named():
+    model = linear(2)
+    model.compile(Powerprop("sgd"), "mse")
+    model.optimizer.build([keras.Variable([1.0])])
+    with pytest.raises(ValueError, match="built without layer"):
+        model.fit(X, Y, callbacks=[TopKAST(0.2)], verbose=0)
+
+
 def test_models_without_sparse_layers_are_trained_as_ever():
     results = []
     for wrap in (lambda rule: rule, Powerprop):
@@ -320,6 +341,12 @@ def test_what_cannot_be_wrapped_is_refused():
         Powerprop(keras.optimizers.LossScaleOptimizer(adam))
     with pytest.raises(ValueError, match="wrapped already"):
         Powerprop(Powerprop("adam"))
+    with pytest.raises(TypeError, match=r"Call it: Powerprop\(Adam"):
+        Powerprop(keras.optimizers.Adam)
+    excluding = keras.optimizers.AdamW()
+    excluding.exclude_from_weight_decay(var_names=["bias"])
+    with pytest.raises(ValueError, match="on the result"):
+        Powerprop(excluding)
     with pytest.raises(TypeError, match="Keras 3 optimizer"):
         Powerprop(tf.compat.v1.train.AdamOptimizer())
     adam.build([keras.Variable([1.0])])

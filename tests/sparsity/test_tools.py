@@ -212,11 +212,11 @@ def test_summary_counts_by_hand(capsys):
     assert "conv" in printed and "25.00%" in printed and "total" in printed
     conv, norm, logits = summary["layers"]
     # 27 of 108 weights at 4 x 4 positions, and 4 biases.
-    assert conv["nonzero"] == 31 and conv["parameters"] == 112
+    assert conv["used"] == 31 and conv["parameters"] == 112
     assert conv["flops"] == 2 * 27 * 16
     assert conv["dense_flops"] == 2 * 108 * 16
     assert conv["bytes"] == 4 * 31 + 14 and conv["dense_bytes"] == 4 * 112
-    assert norm["flops"] == 0 and norm["nonzero"] == 16
+    assert norm["flops"] == 0 and norm["used"] == 16
     assert logits["flops"] == 2 * 64 * 10
     total = summary["total"]
     assert total["density"] == 0.25
@@ -253,6 +253,9 @@ def test_models_that_cannot_be_turned():
 
     model = Subclassed()
     model(IMAGES)
+    empty = keras.Sequential([keras.Input((3,)), keras.layers.Flatten()])
+    with pytest.raises(ValueError, match="no layer with weights"):
+        sparsity_summary(empty)
     for tool in (sparsify, densify):
         with pytest.raises(TypeError, match="subclass of keras.Model"):
             tool(model)
@@ -271,6 +274,79 @@ def test_models_that_cannot_be_turned():
         sparsity_summary(keras.Sequential([keras.layers.Dense(3)]))
 
 
+def test_masks_of_sequences_reach_the_same_layers():
+    """An Embedding's mask ends at a convolution, as in Keras."""
+    tokens = keras.Input((6,), dtype="int32")
+    x = keras.layers.Embedding(20, 8, mask_zero=True)(tokens)
+    x = keras.layers.Dense(8, name="keeps")(x)
+    both = [
+        keras.layers.GlobalAveragePooling1D()(x),
+        keras.layers.GlobalAveragePooling1D()(
+            keras.layers.Conv1D(4, 2, name="drops")(x)
+        ),
+        keras.layers.GlobalAveragePooling1D()(
+            keras.layers.EinsumDense("abc,cd->abd", (None, 4), name="e")(x)
+        ),
+    ]
+    model = keras.Model(tokens, keras.layers.Concatenate()(both))
+    x = np.array([[1, 2, 0, 0, 0, 0], [3, 0, 4, 5, 0, 6]])
+    sparse = sparsify(model, alpha=2)
+    close(model(x), sparse(x))
+    close(model(x), densify(sparse)(x))
+
+
+def test_every_head_is_spared():
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(5, name="body")(inputs)
+    heads = [keras.layers.Dense(2, name=f"head{i}")(x) for i in range(2)]
+    sparse = sparsify(keras.Model(inputs, heads))
+    kinds = [type(layer).__name__ for layer in sparse.layers[1:]]
+    assert kinds == ["PowerpropDense", "Dense", "Dense"]
+    frozen = convolutional()
+    frozen.layers[-1].trainable = False
+    kinds = [type(layer).__name__ for layer in sparsify(frozen).layers[-2:]]
+    assert kinds == ["PowerpropDense", "Dense"]
+
+
+def test_regularizers_survive_conversion():
+    model = keras.Sequential(
+        [
+            keras.Input((4, 3)),
+            keras.layers.EinsumDense(
+                "abc,cd->abd", (None, 5), activity_regularizer="l2"
+            ),
+            keras.layers.Dense(3, kernel_regularizer="l2"),
+            keras.layers.Dense(2),
+        ]
+    )
+    x = np.ones((2, 4, 3), "float32")
+    expected = (model(x), [float(loss) for loss in model.losses])[1]
+    sparse = sparsify(model, alpha=3)
+    sparse(x)
+    found = [float(loss) for loss in sparse.losses]
+    np.testing.assert_allclose(sorted(found), sorted(expected), rtol=1e-5)
+
+
+def test_lambda_layers_are_carried_over():
+    model = convolutional()
+    model = keras.Sequential(
+        [*model.layers[:-1], keras.layers.Lambda(lambda x: 2 * x)]
+        + model.layers[-1:]
+    )
+    model.build((None, 8, 8, 3))
+    close(model(IMAGES), sparsify(model)(IMAGES))
+
+
+def test_frozen_weights_stay_frozen():
+    model = sparsify(convolutional())
+    kernel = sparse_kernels(model)[0]
+    used = np.ones(kernel.shape, bool)
+    kernel.assign_masks(used, ~used)
+    prune(model, 0.5)
+    assert kernel.forward_mask().mean() == 0.5
+    assert not kernel.backward_mask().any()
+
+
 def test_bad_arguments():
     model = convolutional()
     with pytest.raises(ValueError, match="alpha=0.5"):
@@ -282,6 +358,8 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match=r"densities\['conv'\]=2"):
         sparsify(model, densities={"conv": 2})
     sparse = sparsify(model)
+    with pytest.raises(ValueError, match="sparse already"):
+        sparsify(sparse)
     with pytest.raises(ValueError, match="density=0"):
         prune(sparse, 0)
     with pytest.raises(ValueError, match="scope='model'"):
@@ -292,5 +370,5 @@ def test_bad_arguments():
         prune(sparse, 0.1, densities={"absent": 0.5})
     lora = convolutional()
     lora.get_layer("hidden").enable_lora(2)
-    with pytest.raises(ValueError, match="lora_rank"):
+    with pytest.raises(ValueError, match="lora_alpha|lora_rank"):
         sparsify(lora)
