@@ -32,9 +32,10 @@ from keras_sparse_rl.sparsity import PolynomialSchedule
 
 DENSITIES = (0.1, 0.05, 0.02, 0.01)
 BATCH, EPOCHS = 128, 10
-RATE, POWERPROP_RATE = 3e-3, 6e-3
 ALPHA = 2.0
 POWERPROP = ("powerprop_top_kast", "every_step")
+RATES = {"dense": 3e-3, "gradual_pruning": 3e-3}
+SPARSE_RATE = 6e-3
 
 
 def initial_weights(seed):
@@ -96,10 +97,8 @@ def run(method, density, seed, data):
     """Test accuracy, in percent, of one training."""
     (x, y), (x_test, y_test) = data
     order = batches(len(x), seed)
-    alpha, rate = (1.0, RATE)
-    if method in POWERPROP:
-        alpha, rate = ALPHA, POWERPROP_RATE
-    model = build(alpha, seed)
+    model = build(ALPHA if method in POWERPROP else 1.0, seed)
+    rate = RATES.get(method, SPARSE_RATE)
     schedule = keras.optimizers.schedules.CosineDecay(rate, len(order))
     model.compile(
         Powerprop(keras.optimizers.Adam(schedule)),
@@ -135,7 +134,7 @@ def run_rigl(arguments, density, seed, data):
             y_test=y_test,
             order=batches(len(x), seed),
             density=density,
-            rate=RATE,
+            rate=SPARSE_RATE,
             **kernels,
         )
         command = [arguments.jax_python, script, arguments.jaxpruner, path]
@@ -158,9 +157,9 @@ def main():
     data = tuple(
         (x.reshape(len(x), 784), y) for x, y in load_images(arguments.data)
     )
-    methods = ["powerprop_top_kast", "top_kast", "gradual_pruning"]
+    methods = ["powerprop_top_kast", "gradual_pruning"]
     methods += ["rigl"] if arguments.jax_python else []
-    methods += ["every_step"]
+    methods += ["top_kast", "every_step"]
     if not arguments.jax_python:
         print("no --jaxpruner and --jax-python: RigL is left out")
     accuracies = {}

@@ -83,11 +83,16 @@ def network():
     )
 
 
-def train(callbacks, alpha=1.5, epochs=1 if FAST else 8):
+EPOCHS = 1 if FAST else 8
+STEPS = EPOCHS * -(-len(x) // 60)
+
+
+def train(callbacks, alpha=1.5, rate=4e-3):
     """Three lines make a Keras model sparse: sparsify, Powerprop, TopKAST."""
     model = sparsify(network(), alpha=alpha, densities={"logits": 1.0})
+    schedule = keras.optimizers.schedules.CosineDecay(rate, STEPS)
     model.compile(
-        Powerprop(keras.optimizers.Adam(2e-3)),
+        Powerprop(keras.optimizers.Adam(schedule)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
@@ -95,7 +100,7 @@ def train(callbacks, alpha=1.5, epochs=1 if FAST else 8):
         x,
         y,
         batch_size=60,
-        epochs=epochs,
+        epochs=EPOCHS,
         validation_data=(x_test, y_test),
         callbacks=callbacks,
         verbose=0,
@@ -111,12 +116,12 @@ def train(callbacks, alpha=1.5, epochs=1 if FAST else 8):
 
 # %%
 D = 0.05
-steps = len(x) // 60 * (1 if FAST else 8)
-schedule = PolynomialSchedule(D, steps // 10, steps * 3 // 4)
+schedule = PolynomialSchedule(D, STEPS // 10, STEPS * 3 // 4)
+settings = {"densities": "erk", "penalty": 1e-2}
 runs = {
     "dense": [],
-    "Top-KAST": [TopKAST(D, 3 * D, densities="erk")],
-    "fixed at the start": [TopKAST(D, 3 * D, densities="erk", explore_steps=0)],
+    "Top-KAST": [TopKAST(D, 5 * D, **settings)],
+    "fixed at the start": [TopKAST(D, 5 * D, explore_steps=0, **settings)],
     "gradual pruning": [MagnitudePruning(schedule, densities="erk")],
 }
 models, histories = {}, {}

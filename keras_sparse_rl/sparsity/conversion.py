@@ -92,7 +92,9 @@ def clone_with(model, convert):
         new = convert(layer)
         if new is None:
             new = _copy(layer)
-        pairs.append((layer, new))
+        # A functional model also holds bare operations, without weights.
+        if isinstance(layer, keras.layers.Layer):
+            pairs.append((layer, new))
         return new
 
     clone = keras.models.clone_model(
