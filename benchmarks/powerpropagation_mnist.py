@@ -4,7 +4,8 @@ The protocol of the paper's notebook: 55,000 images to train, 5,000 to choose
 by, 10,000 to test; batches of 60, 50,000 steps; every exponent is trained
 side by side on the same batches from the same effective weights; then each
 kernel keeps its largest weights, the output layer twice the share, without
-further training.
+further training. Adam runs at 3e-4: at 1e-3 and alpha = 4 the rightly handled
+one diverges in these 50,000 steps of a constant rate.
 
     python -m benchmarks.powerpropagation_mnist --data DIR   (idx files)
 """
@@ -32,10 +33,10 @@ NAME = "powerpropagation_mnist"
 FRACTIONS = np.geomspace(0.01, 1.0, 20).round(4).tolist() + [0.05, 0.1]
 OPTIMIZERS = {
     "sgd": (lambda: keras.optimizers.SGD(0.1), (1, 2, 3, 4)),
-    "adam": (lambda: keras.optimizers.Adam(1e-3), (2, 3, 4)),
+    "adam": (lambda: keras.optimizers.Adam(3e-4), (2, 3)),
     "powerprop_adam": (
-        lambda: Powerprop(keras.optimizers.Adam(1e-3)),
-        (2, 3, 4),
+        lambda: Powerprop(keras.optimizers.Adam(3e-4)),
+        (2, 3),
     ),
 }
 
