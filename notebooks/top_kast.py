@@ -115,7 +115,7 @@ def train(callbacks, alpha=1.5, rate=4e-3):
 # start; and gradual pruning, which starts dense.
 
 # %%
-D = 0.05
+D = 0.02
 schedule = PolynomialSchedule(D, STEPS // 10, STEPS * 3 // 4)
 settings = {"densities": "erk", "penalty": 1e-2}
 runs = {

@@ -67,14 +67,22 @@ class SparseKernel:
         self.name = name
         prefix = f"{name}_" if name else ""
         initializer = keras.initializers.get(initializer)
+        if regularizer is not None:
+            regularizer = _KernelRegularizer(
+                keras.regularizers.get(regularizer), self
+            )
+        if constraint is not None:
+            constraint = _KernelConstraint(
+                keras.constraints.get(constraint), self
+            )
         self.theta = layer.add_weight(
             name=f"{prefix}theta",
             shape=shape,
             initializer=lambda shape, dtype=None: theta_from_weight(
                 initializer(shape, dtype=dtype), self.alpha
             ),
-            regularizer=self._on_kernel(keras.regularizers.get(regularizer)),
-            constraint=self._constrain(keras.constraints.get(constraint)),
+            regularizer=regularizer,
+            constraint=constraint,
             autocast=False,
         )
         self.mask = layer.add_weight(
@@ -142,28 +150,34 @@ class SparseKernel:
             np.uint8(FORWARD) * forward + np.uint8(BACKWARD) * backward
         )
 
-    def _on_kernel(self, regularizer):
-        if regularizer is None:
-            return None
-        return lambda theta: regularizer(self.value())
 
-    def _constrain(self, constraint):
-        """The constraint acts on the kernel; theta follows where it moved."""
-        if constraint is None:
-            return None
+class _KernelRegularizer(keras.regularizers.Regularizer):
+    """Regularizes the effective, masked kernel instead of `theta`."""
 
-        def constrain(theta):
-            kernel = self.value()
-            wanted = constraint(kernel)
-            moved = ops.logical_and(
-                ops.not_equal(wanted, kernel),
-                ops.equal(self.mask, FORWARD | BACKWARD),
-            )
-            return ops.where(
-                moved, theta_from_weight(wanted, self.alpha), theta
-            )
+    def __init__(self, regularizer, sparse_kernel):
+        self.regularizer = regularizer
+        self.sparse_kernel = sparse_kernel
 
-        return constrain
+    def __call__(self, theta):
+        return self.regularizer(self.sparse_kernel.value())
+
+
+class _KernelConstraint(keras.constraints.Constraint):
+    """Constrains the kernel; `theta` follows where the kernel moved."""
+
+    def __init__(self, constraint, sparse_kernel):
+        self.constraint = constraint
+        self.sparse_kernel = sparse_kernel
+
+    def __call__(self, theta):
+        kernel = self.sparse_kernel.value()
+        wanted = self.constraint(kernel)
+        moved = ops.logical_and(
+            ops.not_equal(wanted, kernel),
+            ops.equal(self.sparse_kernel.mask, FORWARD | BACKWARD),
+        )
+        new = theta_from_weight(wanted, self.sparse_kernel.alpha)
+        return ops.where(moved, new, theta)
 
 
 def sparse_kernels(model):
