@@ -7,6 +7,7 @@ from keras import ops
 from keras_sparse_rl.sparsity.fusion import fused
 from keras_sparse_rl.sparsity.masks import BACKWARD
 from keras_sparse_rl.sparsity.masks import FORWARD
+from keras_sparse_rl.sparsity.powerpropagation import has_bit
 from keras_sparse_rl.sparsity.powerpropagation import weight_gradient
 from keras_sparse_rl.sparsity.powerpropagation import weight_gradient_factor
 
@@ -167,14 +168,14 @@ class PowerpropUpdate:
 
     def finalize_variable_values(self, var_list):
         """Puts averages in place at the end of `fit`, inside B alone."""
+        if not self.use_ema:
+            return
         var_list = list(var_list)
         before = [
             ops.convert_to_numpy(v) if hasattr(v, "sparse_kernel") else None
             for v in var_list
         ]
         super().finalize_variable_values(var_list)
-        if not self.use_ema:
-            return
         for variable, old in zip(var_list, before):
             if old is not None:
                 trained = variable.sparse_kernel.backward_mask()
@@ -201,13 +202,9 @@ def _scaled_update(theta, step, mask, alpha, learning_rate, decay):
     """
     if alpha != 1:
         step = step * weight_gradient_factor(theta, alpha)
-    rate = tf.where(_has(mask, FORWARD), decay[0], decay[1])
+    rate = tf.where(has_bit(mask, FORWARD), decay[0], decay[1])
     new = theta - learning_rate * rate * theta + step
-    return tf.where(_has(mask, BACKWARD), new, theta)
-
-
-def _has(mask, bit):
-    return tf.bitwise.bitwise_and(mask, tf.constant(bit, mask.dtype)) > 0
+    return tf.where(has_bit(mask, BACKWARD), new, theta)
 
 
 def _effective_gradient(gradient, variable):

@@ -130,14 +130,14 @@ def masked_weight(theta, mask, alpha, dtype=None, fuse=False):
 
     def forward(theta, mask):
         weight = ops.cast(effective_weight(_widen(theta), alpha), dtype)
-        return weight * _bit(mask, FORWARD, dtype)
+        return weight * ops.cast(has_bit(mask, FORWARD), dtype)
 
     def backward(upstream, theta, mask):
         wide = _widen(theta)
         gradient = ops.cast(upstream, wide.dtype)
         if alpha != 1:
             gradient = gradient * weight_gradient_factor(wide, alpha)
-        gradient = gradient * _bit(mask, BACKWARD, wide.dtype)
+        gradient = gradient * ops.cast(has_bit(mask, BACKWARD), wide.dtype)
         return ops.cast(gradient, theta.dtype)
 
     if fuse:
@@ -177,6 +177,16 @@ def weight_gradient(theta_gradient, theta, alpha):
     )
 
 
+def has_bit(mask, bit):
+    """Boolean tensor: where a `uint8` mask has `bit` set.
+
+    Args:
+        mask: uint8 tensor.
+        bit: int, `FORWARD` or `BACKWARD`.
+    """
+    return ops.not_equal(ops.bitwise_and(mask, ops.cast(bit, "uint8")), 0)
+
+
 def _power(magnitude, exponent):
     """`magnitude**exponent` for magnitudes >= 0, by products where it can.
 
@@ -193,12 +203,6 @@ def _power(magnitude, exponent):
     for factor in factors[1:]:
         product = product * factor
     return product
-
-
-def _bit(mask, bit, dtype):
-    """1 where `mask` has `bit`, else 0, in `dtype`."""
-    is_set = ops.not_equal(ops.bitwise_and(mask, ops.cast(bit, "uint8")), 0)
-    return ops.cast(is_set, dtype)
 
 
 def _widen(theta):

@@ -15,6 +15,7 @@ from tests.callbacks.network import compiled
 from tests.callbacks.network import fit
 from tests.callbacks.network import network
 from tests.callbacks.network import top
+from tests.same_state import assert_same_state
 
 
 def test_sets_are_the_largest_weights_at_each_refresh():
@@ -201,12 +202,7 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_same(exploration, tmp_path):
     whole = compiled()
     fit(whole, callbacks()[:1], epochs=4)
     assert int(resumed.optimizer.iterations) == 32
-    for a, b in zip(
-        whole.weights + whole.optimizer.variables,
-        resumed.weights + resumed.optimizer.variables,
-        strict=True,
-    ):
-        np.testing.assert_array_equal(a, b)
+    assert_same_state(whole, resumed)
 
 
 def test_saved_and_continued_is_bit_for_bit_the_same(tmp_path):
@@ -217,12 +213,7 @@ def test_saved_and_continued_is_bit_for_bit_the_same(tmp_path):
     half.save(tmp_path / "half.keras")
     loaded = keras.models.load_model(tmp_path / "half.keras")
     fit(loaded, TopKAST(0.1, 0.3, refresh_every=5), epochs=1)
-    for a, b in zip(
-        whole.weights + whole.optimizer.variables,
-        loaded.weights + loaded.optimizer.variables,
-        strict=True,
-    ):
-        np.testing.assert_array_equal(a, b)
+    assert_same_state(whole, loaded)
 
 
 def test_two_replicas_choose_the_same_masks(two_replicas):
