@@ -40,6 +40,34 @@ def check_integer(name, value, minimum=1):
     return int(value)
 
 
+def check_finite(name, value):
+    """Returns `value` as a finite float."""
+    if not _is_number(value) or not math.isfinite(value):
+        raise ValueError(
+            f"`{name}` must be a finite number. Received: {name}={value!r}."
+        )
+    return float(value)
+
+
+def check_share(name, value):
+    """Returns `value` as a float in [0, 1)."""
+    if not _is_number(value) or not 0 <= value < 1:
+        raise ValueError(
+            f"`{name}` is a share and must lie in [0, 1). "
+            f"Received: {name}={value!r}."
+        )
+    return float(value)
+
+
+def check_flag(name, value):
+    """Returns `value` if it is a bool."""
+    if not isinstance(value, bool):
+        raise ValueError(
+            f"`{name}` must be True or False. Received: {name}={value!r}."
+        )
+    return value
+
+
 def check_non_negative(name, value):
     """Returns `value` as a finite float of at least 0."""
     if not _is_number(value) or not math.isfinite(value) or value < 0:

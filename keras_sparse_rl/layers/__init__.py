@@ -1,5 +1,12 @@
-"""Keras layers whose kernels can be trained sparse."""
+"""Keras layers: sparse kernels, and memories for agents."""
 
+from keras_sparse_rl.layers.di_engine_gtrxl import DIEngineGTrXL
+from keras_sparse_rl.layers.gate import Gate
+from keras_sparse_rl.layers.gru_gate import GRUGate
+from keras_sparse_rl.layers.gtrxl import GTrXL
+from keras_sparse_rl.layers.highway_gate import HighwayGate
+from keras_sparse_rl.layers.input_gate import InputGate
+from keras_sparse_rl.layers.output_gate import OutputGate
 from keras_sparse_rl.layers.powerprop_conv import PowerpropConv
 from keras_sparse_rl.layers.powerprop_conv1d import PowerpropConv1D
 from keras_sparse_rl.layers.powerprop_conv2d import PowerpropConv2D
@@ -11,5 +18,9 @@ from keras_sparse_rl.layers.powerprop_einsum_dense import PowerpropEinsumDense
 from keras_sparse_rl.layers.powerprop_embedding import PowerpropEmbedding
 from keras_sparse_rl.layers.powerprop_layer import PowerpropLayer
 from keras_sparse_rl.layers.powerprop_spatial import PowerpropSpatial
+from keras_sparse_rl.layers.relative_multi_head_attention import (
+    RelativeMultiHeadAttention,
+)
+from keras_sparse_rl.layers.sigmoid_tanh_gate import SigmoidTanhGate
 from keras_sparse_rl.layers.sparse_kernel import SparseKernel
 from keras_sparse_rl.layers.sparse_kernel import sparse_kernels

@@ -38,6 +38,40 @@ def keras_classes():
     return {ours: theirs for theirs, ours in powerprop_classes().items()}
 
 
+@functools.cache
+def composite_classes():
+    """Tuple of layer classes with kernels inside, sparse-ready by `alpha`."""
+    from keras_sparse_rl import layers
+
+    return layers.GTrXL, layers.RelativeMultiHeadAttention, layers.Gate
+
+
+def copy_weights(layer, new):
+    """Copies effective weights; what masks hide becomes 0 in plain layers.
+
+    Args:
+        layer: Keras layer, built.
+        new: layer with the same weights but for masks, which may stand on
+            either side.
+    """
+    if type(layer) is type(new) and len(layer.weights) == len(new.weights):
+        new.set_weights(layer.get_weights())
+        return
+    for old, variable in zip(_without_masks(layer), _without_masks(new)):
+        kernel = getattr(old, "sparse_kernel", None)
+        value = keras.ops.convert_to_numpy(kernel.value() if kernel else old)
+        if hasattr(variable, "sparse_kernel"):
+            variable.sparse_kernel.assign_weight(value)
+        else:
+            variable.assign(value)
+
+
+def _without_masks(layer):
+    kernels = [getattr(v, "sparse_kernel", None) for v in layer.weights]
+    masks = {id(kernel.mask) for kernel in kernels if kernel}
+    return [v for v in layer.weights if id(v) not in masks]
+
+
 def convert_layer(layer, target_class, **arguments):
     """A layer of `target_class` with the configuration of `layer`.
 

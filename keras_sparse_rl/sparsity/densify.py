@@ -1,7 +1,7 @@
-from keras import ops
-
 from keras_sparse_rl.sparsity.conversion import clone_with
+from keras_sparse_rl.sparsity.conversion import composite_classes
 from keras_sparse_rl.sparsity.conversion import convert_layer
+from keras_sparse_rl.sparsity.conversion import copy_weights
 from keras_sparse_rl.sparsity.conversion import keras_classes
 
 
@@ -9,14 +9,15 @@ def densify(model):
     """Turns a sparse model into plain Keras layers, the zeros baked in.
 
     The result computes the same, saves without masks or exponents, and loads
-    in a program that has never heard of this package.
+    in a program that has never heard of this package. Layers of this package
+    that hold others, such as `GTrXL`, stay, with plain kernels inside.
 
     Args:
         model: Sequential or functional Keras model, built, with sparse
             layers. It is left as it is.
 
     Returns:
-        A new model of the same kind, of Keras layers alone. Not compiled.
+        A new model of the same kind, without sparse kernels. Not compiled.
 
     Raises:
         TypeError: for a subclassed model.
@@ -33,20 +34,22 @@ def densify(model):
     """
     classes = keras_classes()
 
+    converted = []
+
     def convert(layer):
+        if isinstance(layer, composite_classes()) and layer.alpha is not None:
+            converted.append(layer)
+            return convert_layer(layer, type(layer), alpha=None)
         target = classes.get(type(layer))
-        return None if target is None else convert_layer(layer, target)
+        if target is None:
+            return None
+        converted.append(layer)
+        return convert_layer(layer, target)
 
     dense, pairs = clone_with(model, convert)
     for layer, new in pairs:
-        if type(layer) is type(new):
-            new.set_weights(layer.get_weights())
-            continue
-        weights = [ops.convert_to_numpy(layer.kernel)]
-        if layer.bias is not None:
-            weights.append(ops.convert_to_numpy(layer.bias))
-        new.set_weights(weights)
-    if all(type(layer) is type(new) for layer, new in pairs):
+        copy_weights(layer, new)
+    if not converted:
         raise ValueError(
             f"Model '{model.name}' has no sparse layer, so there is nothing "
             "to bake in: it is made of plain Keras layers already."

@@ -2,6 +2,8 @@
 
 import collections
 
+import keras
+
 from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_density
 from keras_sparse_rl.sparsity.densities import erk_densities
@@ -16,7 +18,7 @@ def find_sparse_kernels(model):
 
     Returns:
         Dict of name to `SparseKernel`: the layer's name where that is unique,
-        else its path.
+        else the names from the model down to it.
 
     Raises:
         ValueError: if the model has none.
@@ -69,7 +71,8 @@ def resolve_names(kernels, by_layer):
 
     Args:
         kernels: dict of name to `SparseKernel`.
-        by_layer: dict of layer, layer name or kernel name to a density.
+        by_layer: dict of layer, layer name or kernel name to a density. A
+            layer of layers, such as `GTrXL`, means all kernels in it.
 
     Returns:
         Dict of kernel name to density.
@@ -81,9 +84,7 @@ def resolve_names(kernels, by_layer):
     resolved = {}
     for key, density in by_layer.items():
         found = [
-            name
-            for name, kernel in kernels.items()
-            if key is kernel.layer or key in (name, kernel.layer.name)
+            name for name, kernel in kernels.items() if _names(key, kernel, name)
         ]
         if not found:
             raise ValueError(
@@ -93,3 +94,10 @@ def resolve_names(kernels, by_layer):
         for name in found:
             resolved[name] = check_density(f"densities[{name!r}]", density)
     return resolved
+
+
+def _names(key, kernel, name):
+    """Whether a layer, or the name of one, means this kernel."""
+    if isinstance(key, keras.layers.Layer):
+        return any(v is kernel.theta for v in key.weights)
+    return key == name or key in kernel.path.split("/")[:-1]

@@ -4,8 +4,9 @@ from keras_sparse_rl._checks import check_alpha
 from keras_sparse_rl._checks import check_density
 from keras_sparse_rl.sparsity.conversion import check_model
 from keras_sparse_rl.sparsity.conversion import clone_with
+from keras_sparse_rl.sparsity.conversion import composite_classes
 from keras_sparse_rl.sparsity.conversion import convert_layer
-from keras_sparse_rl.sparsity.conversion import keras_classes
+from keras_sparse_rl.sparsity.conversion import copy_weights
 from keras_sparse_rl.sparsity.conversion import powerprop_classes
 
 
@@ -13,8 +14,9 @@ def sparsify(model, alpha=1.0, densities=None):
     """Turns a Keras model into one that can be trained sparse.
 
     `Dense`, `Conv1D`, `Conv2D`, `DepthwiseConv2D` and `EinsumDense` layers
-    become Powerprop layers with the same effective weights, so the new model
-    computes what the old one did (to 1e-6, relative). The last layer with
+    become Powerprop layers with the same effective weights, and so do the
+    projections inside `GTrXL`, `RelativeMultiHeadAttention` and gates: the new
+    model computes what the old one did (to 1e-6, relative). The last layer with
     weights, layers that give an output of the model, and embeddings stay
     plain Keras unless `densities` names them; so does every other kind of
     layer. The result is not compiled.
@@ -49,33 +51,35 @@ def sparsify(model, alpha=1.0, densities=None):
     >>> [type(layer).__name__ for layer in sparse.layers]
     ['PowerpropDense', 'Dense']
     """
+    # Imported late: the layers themselves need this package.
+    from keras_sparse_rl.layers.sparse_kernel import sparse_kernels
+
     alpha = check_alpha(alpha)
     check_model(model)
     classes = powerprop_classes()
     named = _named_layers(model, densities or {})
     last = _last_layers(model)
 
+    converted = []
+
     def convert(layer):
         target = classes.get(type(layer))
+        if isinstance(layer, composite_classes()) and layer.alpha is None:
+            target = type(layer)
         if target is None:
             return None
         spared = id(layer) in last or isinstance(layer, keras.layers.Embedding)
         if spared and id(layer) not in named:
             return None
+        converted.append(layer)
         return convert_layer(layer, target, alpha=alpha)
 
     sparse, pairs = clone_with(model, convert)
     for layer, new in pairs:
-        if type(layer) is type(new):
-            new.set_weights(layer.get_weights())
-            continue
-        weights = layer.get_weights()
-        new.sparse_kernel.assign_weight(weights[0])
-        if new.bias is not None:
-            new.bias.assign(weights[1])
+        copy_weights(layer, new)
     _prune_named(pairs, named)
-    if all(type(layer) is type(new) for layer, new in pairs):
-        already = [p.name for p, _ in pairs if type(p) in keras_classes()]
+    if not converted:
+        already = [p.name for p, _ in pairs if sparse_kernels(p)]
         if already:
             raise ValueError(
                 f"Layers {already} of model '{model.name}' are sparse "
@@ -84,9 +88,9 @@ def sparsify(model, alpha=1.0, densities=None):
             )
         raise ValueError(
             f"Model '{model.name}' has no layer that `sparsify` turns into a "
-            "sparse one: Dense, Conv1D, Conv2D, DepthwiseConv2D and "
-            "EinsumDense but for the last layer, and whatever `densities` "
-            "names."
+            "sparse one: Dense, Conv1D, Conv2D, DepthwiseConv2D, "
+            "EinsumDense and GTrXL but for the last layer, and whatever "
+            "`densities` names."
         )
     return sparse
 
@@ -104,7 +108,8 @@ def _named_layers(model, densities):
                 f"such layer. It has: {[layer.name for layer in layers]}."
             )
         for layer in found:
-            if type(layer) not in classes:
+            composite = isinstance(layer, composite_classes())
+            if type(layer) not in classes and not composite:
                 raise ValueError(
                     f"Layer '{layer.name}' is of type "
                     f"{type(layer).__name__}, which `sparsify` cannot turn "

@@ -1,0 +1,44 @@
+import keras
+from keras import ops
+
+from keras_sparse_rl.layers.gate import Gate
+
+
+@keras.saving.register_keras_serializable(package="keras_sparse_rl")
+class OutputGate(Gate):
+    """Gates the submodule: `z = x + sigmoid(W x - b) * y`.
+
+    With the bias of 1 it starts with `sigmoid(-1) = 0.27` of `y`.
+    See "Stabilizing Transformers for Reinforcement Learning" by Parisotto et
+    al. 2019 (https://arxiv.org/abs/1910.06764), section 3.2.
+
+    Args:
+        gate_bias: float, value at which the trained bias `b` starts.
+        alpha: float, at least 1, the exponent of Powerpropagation: makes the
+            matrix sparse-ready. None for plain.
+
+    Call arguments:
+        x: tensor `(..., features)`, the residual stream.
+        y: tensor of the same shape, the output of a submodule.
+
+    Returns:
+        Tensor of the shape of `x`.
+
+    Raises:
+        ValueError: if an argument is out of range, or if `x` and `y` differ
+            in their last axis.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_sparse_rl.layers import OutputGate
+    >>> x, y = keras.ops.ones((2, 4)), keras.ops.zeros((2, 4))
+    >>> OutputGate()(x, y).shape
+    TensorShape([2, 4])
+    """
+
+    def __init__(self, gate_bias=1.0, alpha=None, **kwargs):
+        super().__init__(gate_bias, alpha, **kwargs)
+
+    def call(self, x, y):
+        return x + ops.sigmoid(self._projection(x) - self.bias) * y
