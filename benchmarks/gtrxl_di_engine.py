@@ -1,6 +1,6 @@
 """Times DI-engine's GTrXL, one line of JSON a request; see `gtrxl.py`.
 
-    python benchmarks/gtrxl_di_engine.py CHECKOUT   (needs torch and numpy)
+python benchmarks/gtrxl_di_engine.py CHECKOUT   (needs torch and numpy)
 """
 
 import json
@@ -23,9 +23,9 @@ def load(checkout):
     return GTrXL
 
 
-def function(GTrXL, case, heads):
+def function(network_class, case, heads):
     mode, width, layers, memory, batch, steps = case
-    network = GTrXL(
+    network = network_class(
         width,
         head_dim=width // heads,
         embedding_dim=width,
@@ -54,12 +54,14 @@ def function(GTrXL, case, heads):
 
 def main():
     torch.set_num_threads(1)
-    GTrXL, functions = load(sys.argv[1]), {}
+    network_class, functions = load(sys.argv[1]), {}
     for line in sys.stdin:
         request = json.loads(line)
         key = json.dumps(request["case"])
         if key not in functions:
-            functions[key] = function(GTrXL, request["case"], request["heads"])
+            functions[key] = function(
+                network_class, request["case"], request["heads"]
+            )
             functions[key]()
         best = float("inf")
         for _ in range(request["calls"]):

@@ -32,7 +32,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 NAME = "powerpropagation_mnist"
 FRACTIONS = np.geomspace(0.01, 1.0, 20).round(4).tolist() + [0.05, 0.1]
 OPTIMIZERS = {
-    "sgd": (lambda: keras.optimizers.SGD(0.1), (1, 2, 3, 4)),
+    "sgd": (lambda: keras.optimizers.SGD(0.1), (1, 2, 3, 4, 5)),
     "adam": (lambda: keras.optimizers.Adam(3e-4), (2, 3)),
     "powerprop_adam": (
         lambda: Powerprop(keras.optimizers.Adam(3e-4)),

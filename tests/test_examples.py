@@ -1,4 +1,4 @@
-"""The example runs from start to end, and answers wrong calls."""
+"""The examples run from start to end, and answer wrong calls."""
 
 import pathlib
 import struct
@@ -13,9 +13,9 @@ from examples import image_data
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def run(*arguments):
+def run(*arguments, script="sparse_images"):
     return subprocess.run(
-        [sys.executable, "examples/sparse_images.py", *map(str, arguments)],
+        [sys.executable, f"examples/{script}.py", *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -79,3 +79,31 @@ def test_wrong_folders_are_answered(tmp_path):
         image_data.load_images(tmp_path)
     done = run("--epochs", 0)
     assert done.returncode == 2 and "at least 1" in done.stderr
+
+
+def test_character_model(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("abracadabra, simsalabim. " * 400)
+    done = run(
+        "--text",
+        text,
+        "--steps",
+        2,
+        "--output",
+        tmp_path / "out",
+        script="character_model",
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("gtrxl: ", "lstm: "):
+        assert name in done.stdout
+    sizes = [
+        int(line.split()[1].replace(",", ""))
+        for line in done.stdout.splitlines()
+        if "parameters" in line
+    ]
+    assert 0.97 < sizes[1] / sizes[0] <= 1
+    picture = (tmp_path / "out" / "loss.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    text.write_text("too short")
+    done = run("--text", text, script="character_model")
+    assert done.returncode != 0 and "has 9 characters" in done.stderr

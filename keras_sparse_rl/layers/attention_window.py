@@ -24,9 +24,9 @@ def sinusoids(distances, dim, dtype="float32"):
 
     >>> import numpy as np
     >>> from keras_sparse_rl.layers.attention_window import sinusoids
-    >>> sinusoids(np.array([0, 1]), 2)
-    array([[0.       , 1.       ],
-           [0.841471 , 0.5403023]], dtype=float32)
+    >>> sinusoids(np.array([0, 1]), 2).round(2)
+    array([[0.  , 1.  ],
+           [0.84, 0.54]], dtype=float32)
     """
     xp = np if isinstance(distances, np.ndarray) else ops
     rates = 10000.0 ** (-np.arange(0, dim, 2) / dim)
@@ -185,12 +185,12 @@ def next_memory(memory, hidden, slots, steps, mask=None):
 
     >>> import numpy as np
     >>> from keras_sparse_rl.layers.attention_window import next_memory
+    >>> memory, hidden = np.ones((1, 1, 2, 1)), np.full((1, 1, 1, 1), 3.0)
     >>> memory, length = next_memory(
-    ...     np.array([1.0, 2.0]).reshape(1, 1, 2, 1), np.full((1, 1, 1, 1), 3.0),
-    ...     slots=np.array([[0, 0]]), steps=np.array([[1]]),
+    ...     memory, hidden, slots=np.array([[0, 0]]), steps=np.array([[1]])
     ... )
     >>> memory[0, 0, :, 0].numpy(), length.numpy()
-    (array([2., 3.]), array([1], dtype=int32))
+    (array([1., 3.]), array([1], dtype=int32))
     """
     num_memory = memory.shape[2]
     keys = _key_numbers(slots, steps, mask)

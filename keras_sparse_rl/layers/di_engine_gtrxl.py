@@ -120,7 +120,9 @@ class DIEngineGTrXL(GTrXL):
         every_slot = ops.full((batch_size,), self.memory_length, "int32")
         return {**state, "length": every_slot}
 
-    def call(self, inputs, state=None, is_first=None, mask=None, training=False):
+    def call(
+        self, inputs, state=None, is_first=None, mask=None, training=False
+    ):
         if state is None:
             state = self.initial_state(ops.shape(inputs)[0])
         return super().call(inputs, state, is_first, mask, training)

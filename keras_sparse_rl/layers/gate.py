@@ -68,8 +68,8 @@ class Gate(keras.layers.Layer):
     def compute_output_shape(self, x_shape, y_shape):
         return x_shape
 
-    def compute_mask(self, x, y=None, mask=None):
-        return mask[0] if isinstance(mask, (list, tuple)) else mask
+    def compute_mask(self, x, previous_mask):
+        return previous_mask
 
     def get_config(self):
         config = super().get_config()

@@ -195,7 +195,9 @@ class GTrXL(keras.layers.Layer):
             "length": ops.zeros((batch_size,), "int32"),
         }
 
-    def call(self, inputs, state=None, is_first=None, mask=None, training=False):
+    def call(
+        self, inputs, state=None, is_first=None, mask=None, training=False
+    ):
         outputs, hidden, slots, steps = self._outputs(
             inputs, state, is_first, mask, training
         )
@@ -294,8 +296,9 @@ class GTrXL(keras.layers.Layer):
                     "layer.initial_state(batch_size)."
                 )
 
-    def compute_mask(self, inputs, mask=None, **kwargs):
-        return (mask, None) if self.return_state else mask
+    def compute_mask(self, inputs, previous_mask):
+        # One for each output in order: the state has none.
+        return [previous_mask] if self.return_state else previous_mask
 
     def get_config(self):
         config = super().get_config()

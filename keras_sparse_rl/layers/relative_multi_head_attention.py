@@ -243,9 +243,6 @@ class RelativeMultiHeadAttention(keras.layers.Layer):
             )
         return found[1]
 
-    def compute_mask(self, inputs, mask=None, **kwargs):
-        return mask
-
     def get_config(self):
         config = super().get_config()
         config.update(

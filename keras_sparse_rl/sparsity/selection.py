@@ -84,7 +84,9 @@ def resolve_names(kernels, by_layer):
     resolved = {}
     for key, density in by_layer.items():
         found = [
-            name for name, kernel in kernels.items() if _names(key, kernel, name)
+            name
+            for name, kernel in kernels.items()
+            if _names(key, kernel, name)
         ]
         if not found:
             raise ValueError(

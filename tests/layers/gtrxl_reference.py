@@ -18,7 +18,9 @@ def softmax(x):
 
 def layer_norm(x, scale=1.0, offset=0.0, epsilon=1e-5):
     x = x - x.mean(-1, keepdims=True)
-    return x / np.sqrt((x**2).mean(-1, keepdims=True) + epsilon) * scale + offset
+    return (
+        x / np.sqrt((x**2).mean(-1, keepdims=True) + epsilon) * scale + offset
+    )
 
 
 def input_gate(x, y, W):

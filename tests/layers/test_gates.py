@@ -16,6 +16,9 @@ GATES = {
     layers.SigmoidTanhGate: reference.sigmoid_tanh_gate,
     layers.GRUGate: reference.gru_gate,
 }
+each_precision = pytest.mark.parametrize(
+    "dtype, error", [("float64", 1e-10), ("float32", 1e-5)]
+)
 each_gate = pytest.mark.parametrize(
     "gate_class", GATES, ids=lambda c: c.__name__
 )
@@ -27,7 +30,7 @@ def inputs(dtype="float64"):
 
 
 @each_gate
-@pytest.mark.parametrize("dtype, error", [("float64", 1e-10), ("float32", 1e-5)])
+@each_precision
 @pytest.mark.parametrize("alpha", [None, 2.0])
 def test_gate_is_its_equation(gate_class, dtype, error, alpha):
     gate = gate_class(dtype=dtype, alpha=alpha)

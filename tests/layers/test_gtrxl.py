@@ -21,6 +21,9 @@ GATES = {
     None: None,
 }
 BATCH, FEATURES, MEMORY = 3, 5, 6
+each_precision = pytest.mark.parametrize(
+    "dtype, error", [("float64", 1e-10), ("float32", 1e-5)]
+)
 
 
 def build(dtype="float64", features=FEATURES, **arguments):
@@ -45,7 +48,7 @@ def stepwise(layer, x, is_first):
     return np.stack(outputs, axis=1), state
 
 
-@pytest.mark.parametrize("dtype, error", [("float64", 1e-10), ("float32", 1e-5)])
+@each_precision
 @pytest.mark.parametrize("ordering", ["identity", "post"])
 @pytest.mark.parametrize("gating", GATES)
 def test_layer_is_its_equations(gating, ordering, dtype, error):
@@ -149,37 +152,28 @@ def test_mean_update_gate_starts_between_008_and_017():
     layer = GTrXL(4, 4, 16, 128, 32)
     x = np.random.default_rng(0).normal(size=(8, 64, 64)).astype("float32")
     layer(x)
-    gates = []
+    means, stream = [], x
     for block in layer._blocks:
-        for gate in (block._attention_gate, block._feedforward_gate):
-            gates.append(gate)
-    seen = []
-    probe = keras.Model
-    del probe
-    stream = x
-    for block in layer._blocks:
-        seen += updates_of(block, stream)
+        means += mean_updates(block, stream)
         stream, _ = block(stream)
-    assert len(seen) == len(gates) == 8
-    assert all(0.08 < mean < 0.17 for mean in seen), seen
+    assert len(means) == 8
+    assert all(0.08 < mean < 0.17 for mean in means), means
 
 
-def updates_of(block, x):
+def mean_updates(block, x):
     """Mean update gates of both joins of a block, by the paper's equation."""
-    weights = block_weights(block)
-    x = np.asarray(x, "float64")
-    attended = np.asarray(block._attention(block._attention_norm(x)))
-    y = np.maximum(attended, 0)
+    first = np.maximum(block._attention(block._attention_norm(x)), 0)
+    y = block._attention_gate(x, first)
+    second = np.maximum(
+        block._feedforward(block._feedforward_norm(y), False), 0
+    )
     means = []
-    for gate, update in ((block._attention_gate, y), (None, None)):
-        if gate is None:
-            gate = block._feedforward_gate
-            normed = reference.layer_norm(x, *weights["norm2"])
-            W1, b1, W2, b2 = weights["feedforward"]
-            update = np.maximum(np.maximum(normed @ W1 + b1, 0) @ W2 + b2, 0)
+    for gate, stream, update in (
+        (block._attention_gate, x, first),
+        (block._feedforward_gate, np.array(y), second),
+    ):
         _, Wz, _, _, Uz, _, b = gate_weights(gate)
-        means.append(reference.sigmoid(update @ Wz + x @ Uz - b).mean())
-        x = reference.gru_gate(x, update, *gate_weights(gate))
+        means.append(reference.sigmoid(update @ Wz + stream @ Uz - b).mean())
     return means
 
 
@@ -194,13 +188,15 @@ def test_keras_masks():
     for row, length in enumerate(lengths):
         own = {name: value[row : row + 1] for name, value in state.items()}
         expected, new = layer(x[row : row + 1, :length], own)
-        np.testing.assert_allclose(
-            padded[row, :length], expected[0], atol=1e-5
-        )
+        np.testing.assert_allclose(padded[row, :length], expected[0], atol=1e-5)
         assert int(after["length"][row]) == int(new["length"][0])
-        np.testing.assert_allclose(after["memory"][row], new["memory"][0], atol=1e-5)
+        np.testing.assert_allclose(
+            after["memory"][row], new["memory"][0], atol=1e-5
+        )
     inputs = keras.Input((None, FEATURES))
-    outputs = build("float32", return_state=False)(keras.layers.Masking()(inputs))
+    outputs = build("float32", return_state=False)(
+        keras.layers.Masking()(inputs)
+    )
     assert outputs._keras_mask is not None
 
 

@@ -11,6 +11,9 @@ from tests.layers.gtrxl_weights import attention_weights
 from tests.layers.gtrxl_weights import randomize
 
 FEATURES = 6
+each_precision = pytest.mark.parametrize(
+    "dtype, error", [("float64", 1e-10), ("float32", 1e-5)]
+)
 
 
 def build(dtype="float64", **arguments):
@@ -48,7 +51,7 @@ def expected_outputs(layer, memory, inputs, window=None, mask=None):
     return outputs
 
 
-@pytest.mark.parametrize("dtype, error", [("float64", 1e-10), ("float32", 1e-5)])
+@each_precision
 @pytest.mark.parametrize("window", [None, 1, 3, 5, 20])
 @pytest.mark.parametrize("slots, steps", [(0, 5), (5, 4), (5, 1), (7, 3)])
 def test_attention_is_its_equation(dtype, error, window, slots, steps):

@@ -1,6 +1,6 @@
-"""Makes `di_engine_gtrxl.npz`: DI-engine's weights, inputs and outputs.
+"""DI-engine's weights and outputs, for `tests/layers/di_engine_gtrxl.npz`.
 
-    python -m tests.layers.make_di_engine_fixture CHECKOUT   (needs torch)
+    python -m benchmarks.make_di_engine_fixture CHECKOUT   (needs torch)
 
 Run with opendilab/DI-engine 0.5.3 and torch 2.13. Two networks: with an
 embedding and GRU gates, and without either.
@@ -27,11 +27,11 @@ MEMORY_LENGTH, SEGMENTS = 6, ((0, 4), (4, 5), (5, 10))
 
 
 def main():
-    GTrXL = load(sys.argv[1])
+    network_class = load(sys.argv[1])
     arrays = {}
     for name, arguments in NETWORKS.items():
         torch.manual_seed(0)
-        network = GTrXL(
+        network = network_class(
             head_dim=4,
             embedding_dim=8,
             head_num=2,
@@ -53,7 +53,8 @@ def main():
             arrays[f"{name}/weights/{key}"] = value.numpy()
         arrays[f"{name}/inputs"] = x.numpy()
         arrays[f"{name}/outputs"] = np.concatenate(outputs, axis=1)
-    path = pathlib.Path(__file__).parent / "di_engine_gtrxl.npz"
+    root = pathlib.Path(__file__).parent.parent
+    path = root / "tests" / "layers" / "di_engine_gtrxl.npz"
     np.savez_compressed(path, **arrays)
 
 
