@@ -90,3 +90,22 @@ def check_choice(name, value, choices):
 
 def _is_number(value):
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def check_same_shape(tensors, axes):
+    """Raises unless all tensors of a dict have one shape with these axes.
+
+    Unknown lengths fit every length.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    first = next(iter(shapes.values()))
+    same = all(
+        len(shape) == len(axes)
+        and all(None in (a, b) or a == b for a, b in zip(shape, first))
+        for shape in shapes.values()
+    )
+    if not same:
+        raise ValueError(
+            f"All of {list(shapes)} must have one shape, ({', '.join(axes)}). "
+            f"Received shapes: {shapes}."
+        )

@@ -10,6 +10,7 @@ import pytest
 import keras_sparse_rl
 from keras_sparse_rl import callbacks
 from keras_sparse_rl import layers
+from keras_sparse_rl import losses
 from keras_sparse_rl import optimizers
 from keras_sparse_rl import sparsity
 
@@ -18,7 +19,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 PUBLIC = [
     (module, name)
-    for module in (layers, callbacks, optimizers, sparsity)
+    for module in (layers, callbacks, losses, optimizers, sparsity)
     for name in dir(module)
     if not name.startswith("_")
     and getattr(getattr(module, name), "__module__", "").startswith(
