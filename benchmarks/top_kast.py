@@ -32,10 +32,10 @@ from keras_sparse_rl.sparsity import PolynomialSchedule
 
 DENSITIES = (0.1, 0.05, 0.02, 0.01)
 BATCH, EPOCHS = 128, 10
+METHODS = ("powerprop_top_kast", "gradual_pruning", "top_kast")
 ALPHA = 2.0
 POWERPROP = ("powerprop_top_kast", "every_step")
-RATES = {"dense": 3e-3, "gradual_pruning": 3e-3}
-SPARSE_RATE = 6e-3
+RATES = {"dense": 3e-3, "gradual_pruning": 3e-3, "sparse": 6e-3}
 
 
 def initial_weights(seed):
@@ -63,14 +63,14 @@ def build(alpha, seed):
     return model
 
 
-def batches(count, seed):
+def batches(count, seed, epochs=EPOCHS):
     """Indices `(steps, BATCH)`: the order in which images are seen."""
     generator = np.random.default_rng(seed)
     steps = count // BATCH
     return np.concatenate(
         [
             generator.permutation(count)[: steps * BATCH].reshape(-1, BATCH)
-            for _ in range(EPOCHS)
+            for _ in range(epochs)
         ]
     ).astype("int32")
 
@@ -93,12 +93,12 @@ def callbacks(method, density, steps):
     return []
 
 
-def run(method, density, seed, data):
+def run(method, density, seed, data, build=build, epochs=EPOCHS, rates=RATES):
     """Test accuracy, in percent, of one training."""
     (x, y), (x_test, y_test) = data
-    order = batches(len(x), seed)
+    order = batches(len(x), seed, epochs)
     model = build(ALPHA if method in POWERPROP else 1.0, seed)
-    rate = RATES.get(method, SPARSE_RATE)
+    rate = rates.get(method, rates["sparse"])
     schedule = keras.optimizers.schedules.CosineDecay(rate, len(order))
     model.compile(
         Powerprop(keras.optimizers.Adam(schedule)),
@@ -134,7 +134,7 @@ def run_rigl(arguments, density, seed, data):
             y_test=y_test,
             order=batches(len(x), seed),
             density=density,
-            rate=SPARSE_RATE,
+            rate=RATES["sparse"],
             **kernels,
         )
         command = [arguments.jax_python, script, arguments.jaxpruner, path]
@@ -157,9 +157,8 @@ def main():
     data = tuple(
         (x.reshape(len(x), 784), y) for x, y in load_images(arguments.data)
     )
-    methods = ["powerprop_top_kast", "gradual_pruning"]
+    methods = [*METHODS, "every_step"]
     methods += ["rigl"] if arguments.jax_python else []
-    methods += ["top_kast", "every_step"]
     if not arguments.jax_python:
         print("no --jaxpruner and --jax-python: RigL is left out")
     accuracies = {}
@@ -187,21 +186,21 @@ def main():
     report(arguments.name, methods, accuracies)
 
 
-def report(name, methods, accuracies):
+def report(name, methods, accuracies, densities=DENSITIES):
     """Accuracies, and paired differences to dense with their intervals."""
     dense = np.array(accuracies["dense", 1.0])
     print(f"\n{name}: dense {cell(dense)} %, {len(dense)} seeds\n")
     rows, differences = [], []
     for method in methods:
-        figures = [np.array(accuracies[method, d]) for d in DENSITIES]
+        figures = [np.array(accuracies[method, d]) for d in densities]
         rows.append([method, *(cell(f) for f in figures)])
         differences.append([method, *(cell(f - dense) for f in figures)])
-    header = [f"{d:.0%} of the weights" for d in DENSITIES]
+    header = [f"{d:.0%} of the weights" for d in densities]
     print(table(["accuracy, %", *header], rows), "\n")
     print(table(["minus dense, points", *header], differences))
-    ours = accuracies["powerprop_top_kast", DENSITIES[0]]
+    ours = accuracies["powerprop_top_kast", densities[0]]
     mean, width = interval(np.array(ours) - dense)
-    print(f"\nat {DENSITIES[0]:.0%}: {mean:+.2f} ± {width:.2f} points to dense")
+    print(f"\nat {densities[0]:.0%}: {mean:+.2f} ± {width:.2f} points to dense")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A character-level language model: GTrXL beside an LSTM of equal size.
 
-    python examples/character_model.py [--text FILE] [--steps 400]
+    python examples/character_model.py [--text FILE] [--steps 300]
 
 Trains both in plain `model.fit` on a real text, by default Genesis in the King
 James Bible (embedded); any text file serves. The first 90 % of it are for
@@ -107,6 +107,7 @@ def bits_per_character(y_true, y_pred):
 def train(model, parts, steps):
     """Trains a model; returns validation bits over steps, and test bits."""
     epochs = min(10, steps)
+    steps = steps // epochs * epochs
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, steps, warmup_target=3e-3, warmup_steps=max(1, steps // 20)
     )
@@ -137,9 +138,11 @@ def train(model, parts, steps):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--text", default=TEXT, help="a text file")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--output", default="runs/character_model")
     arguments = parser.parse_args()
+    if arguments.steps < 1:
+        parser.error(f"--steps must be at least 1, not {arguments.steps}")
     symbols, parts = load_text(arguments.text)
     print(
         f"{arguments.text}: {sum(map(len, parts)):,} characters, "
@@ -148,10 +151,10 @@ def main():
     folder = pathlib.Path(arguments.output)
     folder.mkdir(parents=True, exist_ok=True)
     figure, axes = plt.subplots(figsize=(6, 4))
+    keras.utils.set_random_seed(0)
     for model in models(len(symbols)):
-        keras.utils.set_random_seed(0)
         history, bits = train(model, parts, arguments.steps)
-        steps = np.linspace(0, arguments.steps, len(history) + 1)[1:]
+        steps = arguments.steps // len(history) * np.arange(1, len(history) + 1)
         axes.plot(steps, history, label=f"{model.name}, test {bits:.2f}")
     axes.set(
         xlabel="steps",

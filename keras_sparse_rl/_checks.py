@@ -92,6 +92,14 @@ def _is_number(value):
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
+def fits(shape, expected):
+    """Whether two shapes can be the same where both are known."""
+    return len(shape) == len(expected) and all(
+        None in (found, wanted) or found == wanted
+        for found, wanted in zip(shape, expected)
+    )
+
+
 def check_same_shape(tensors, axes):
     """Raises unless all tensors of a dict have one shape with these axes.
 
@@ -99,12 +107,10 @@ def check_same_shape(tensors, axes):
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     first = next(iter(shapes.values()))
-    same = all(
-        len(shape) == len(axes)
-        and all(None in (a, b) or a == b for a, b in zip(shape, first))
+    if not all(
+        len(shape) == len(axes) and fits(shape, first)
         for shape in shapes.values()
-    )
-    if not same:
+    ):
         raise ValueError(
             f"All of {list(shapes)} must have one shape, ({', '.join(axes)}). "
             f"Received shapes: {shapes}."

@@ -165,7 +165,32 @@ def episode_mask(slots, steps, mask=None):
     return own | window_mask(slots.shape[1], ops.shape(steps)[1], 0)
 
 
-def next_memory(memory, hidden, slots, steps, mask=None):
+def valid_steps_first(mask):
+    """The order that moves padded steps behind the others.
+
+    Args:
+        mask: boolean tensor `(batch, num_steps)`, false for padded steps.
+
+    Returns:
+        Two int tensors `(batch, num_steps)`: the order, and the order that
+        undoes it.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_sparse_rl.layers.attention_window import valid_steps_first
+    >>> order, back = valid_steps_first(np.array([[False, True, True]]))
+    >>> order.numpy(), back.numpy()
+    (array([[1, 2, 0]], dtype=int32), array([[2, 0, 1]], dtype=int32))
+    """
+    count = ops.shape(mask)[1]
+    padded = ops.cast(ops.logical_not(mask), "int32")
+    # All ranks differ, so the order among equals is kept.
+    order = ops.argsort(padded * count + ops.arange(count), axis=1)
+    return order, ops.argsort(order, axis=1)
+
+
+def next_memory(memory, hidden, slots, steps, mask=None, current=None):
     """The latest steps of what was remembered and of what came.
 
     Args:
@@ -175,11 +200,13 @@ def next_memory(memory, hidden, slots, steps, mask=None):
         steps: int tensor `(batch or 1, num_steps)`.
         mask: boolean tensor `(batch, num_steps)`, optional: false for padded
             steps, which are not remembered.
+        current: int tensor `(batch or 1, 1)`, number of the episode that goes
+            on; by default that of the last step.
 
     Returns:
         Tuple of the new memory, of the old one's shape, and of the int32
         tensor `(batch,)` of the number of its slots that belong to the
-        episode of the last step.
+        episode that goes on.
 
     Example:
 
@@ -194,7 +221,7 @@ def next_memory(memory, hidden, slots, steps, mask=None):
     """
     num_memory = memory.shape[2]
     keys = _key_numbers(slots, steps, mask)
-    current = ops.equal(keys, steps[:, -1:])
+    current = ops.equal(keys, steps[:, -1:] if current is None else current)
     length = ops.minimum(
         ops.sum(ops.cast(current, "int32"), axis=1), num_memory
     )

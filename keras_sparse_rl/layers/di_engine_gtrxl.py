@@ -2,17 +2,16 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_sparse_rl._checks import check_flag
 from keras_sparse_rl.layers.gtrxl import GTrXL
 from keras_sparse_rl.layers.gtrxl_block import GTrXLBlock
 from keras_sparse_rl.layers.projection import projection
 
 
 class _DIEngineBlock(GTrXLBlock):
-    def _attend(self, x, inputs, memory, attention_mask, training):
+    def _query_inputs(self, x, inputs):
         # DI-engine normalizes keys and values, but not the queries.
-        return self._attention(
-            inputs, memory, attention_mask, query=x, training=training
-        )
+        return x
 
 
 @keras.saving.register_keras_serializable(package="keras_sparse_rl")
@@ -27,10 +26,15 @@ class DIEngineGTrXL(GTrXL):
     queries' biases into `u` and `v`, the norm's scale into the kernels of
     keys and values, values' biases into that of the output.
 
+    Its empty slots cannot come back in the middle of a segment: `is_first` is
+    refused. Put rows of `initial_state` into the state instead.
+
     Args:
-        *args: as for `GTrXL`.
+        num_layers, num_heads, head_dim, feedforward_dim, memory_length: as
+            for `GTrXL`.
+        rolling_window: bool, as for `GTrXL`; DI-engine's does not roll.
         embed_inputs: bool, whether inputs pass a dense layer with a ReLU.
-        **kwargs: as for `GTrXL`; `rolling_window` is False by default here.
+        **kwargs: further arguments of `GTrXL`.
 
     Returns:
         As `GTrXL`.
@@ -48,10 +52,26 @@ class DIEngineGTrXL(GTrXL):
     block_class = _DIEngineBlock
 
     def __init__(
-        self, *args, rolling_window=False, embed_inputs=True, **kwargs
+        self,
+        num_layers,
+        num_heads,
+        head_dim,
+        feedforward_dim,
+        memory_length,
+        rolling_window=False,
+        embed_inputs=True,
+        **kwargs,
     ):
-        super().__init__(*args, rolling_window=rolling_window, **kwargs)
-        self.embed_inputs = embed_inputs
+        super().__init__(
+            num_layers,
+            num_heads,
+            head_dim,
+            feedforward_dim,
+            memory_length,
+            rolling_window=rolling_window,
+            **kwargs,
+        )
+        self.embed_inputs = check_flag("embed_inputs", embed_inputs)
 
     @classmethod
     def from_state_dict(cls, state_dict, memory_length, **kwargs):
@@ -71,6 +91,11 @@ class DIEngineGTrXL(GTrXL):
                 `mlp` layers, or `head_num * head_dim` unlike the width.
         """
         weights = {k: np.asarray(v) for k, v in state_dict.items()}
+        if "u" not in weights or "layers.0.layernorm1.weight" not in weights:
+            raise ValueError(
+                "`state_dict` must be network.state_dict() of DI-engine's "
+                f"GTrXL. Received one with the keys {sorted(weights)[:5]}..."
+            )
         num_layers = len({k.split(".")[1] for k in weights if "layers." in k})
         num_heads, head_dim = weights["u"].shape
         width = len(weights["layers.0.layernorm1.weight"])
@@ -105,6 +130,11 @@ class DIEngineGTrXL(GTrXL):
 
     def _make_input_projection(self, features):
         if not self.embed_inputs:
+            if features != self.width:
+                raise ValueError(
+                    "With embed_inputs=False `inputs` must have num_heads * "
+                    f"head_dim = {self.width} features. Received: {features}."
+                )
             return None
         return projection(
             self,
@@ -120,12 +150,17 @@ class DIEngineGTrXL(GTrXL):
         every_slot = ops.full((batch_size,), self.memory_length, "int32")
         return {**state, "length": every_slot}
 
-    def call(
-        self, inputs, state=None, is_first=None, mask=None, training=False
-    ):
+    def _advance(self, inputs, state, is_first, *arguments):
+        if is_first is not None:
+            raise ValueError(
+                "`is_first` is not supported by DIEngineGTrXL, whose agents "
+                "attend to the empty slots of a fresh memory. Received: "
+                f"is_first={is_first!r}. Start a new segment, with the rows "
+                "of layer.initial_state(...) in the state."
+            )
         if state is None:
             state = self.initial_state(ops.shape(inputs)[0])
-        return super().call(inputs, state, is_first, mask, training)
+        return super()._advance(inputs, state, None, *arguments)
 
     def get_config(self):
         return {**super().get_config(), "embed_inputs": self.embed_inputs}

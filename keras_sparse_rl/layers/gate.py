@@ -1,7 +1,7 @@
 import keras
 
 from keras_sparse_rl._checks import check_alpha
-from keras_sparse_rl._checks import check_finite
+from keras_sparse_rl._checks import fits
 from keras_sparse_rl.layers.projection import projection
 
 
@@ -10,11 +10,12 @@ class Gate(keras.layers.Layer):
 
     See "Stabilizing Transformers for Reinforcement Learning" by Parisotto et
     al. 2019 (https://arxiv.org/abs/1910.06764), section 3.2. A gate joins the
-    residual stream `x` and the output `y` of a submodule.
+    residual stream `x` and the output `y` of a submodule. A subclass says how,
+    in `call`; this class itself cannot be called.
 
     Args:
         gate_bias: float, value at which the trained bias starts. Above 0 the
-            gate starts near the identity, `z = x`. None for no bias.
+            gate starts near the identity, `z = x`. None for a gate without.
         alpha: float, at least 1, the exponent of Powerpropagation: makes the
             projections sparse-ready `PowerpropDense` layers. None for plain
             ones.
@@ -33,14 +34,12 @@ class Gate(keras.layers.Layer):
 
     def __init__(self, gate_bias=None, alpha=None, **kwargs):
         super().__init__(**kwargs)
-        self.gate_bias = (
-            None if gate_bias is None else check_finite("gate_bias", gate_bias)
-        )
+        self.gate_bias = gate_bias
         self.alpha = None if alpha is None else check_alpha(alpha)
         self.bias = None
 
     def build(self, x_shape, y_shape):
-        if len(x_shape) != len(y_shape) or x_shape[-1] != y_shape[-1]:
+        if not fits(x_shape, y_shape) or x_shape[-1] is None:
             raise ValueError(
                 f"Gate '{self.name}' joins two tensors of one shape. "
                 f"Received: x of shape {tuple(x_shape)}, y of shape "

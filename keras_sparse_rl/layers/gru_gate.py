@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_sparse_rl._checks import check_finite
 from keras_sparse_rl.layers.gate import Gate
 
 
@@ -40,7 +41,7 @@ class GRUGate(Gate):
     """
 
     def __init__(self, gate_bias=2.0, alpha=None, **kwargs):
-        super().__init__(gate_bias, alpha, **kwargs)
+        super().__init__(check_finite("gate_bias", gate_bias), alpha, **kwargs)
 
     def build_projections(self, dim):
         # Wr, Wu and Wh side by side, then Ur and Uu: fewer, larger products.

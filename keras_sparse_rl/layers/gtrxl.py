@@ -7,10 +7,12 @@ from keras_sparse_rl._checks import check_finite
 from keras_sparse_rl._checks import check_flag
 from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl._checks import check_share
+from keras_sparse_rl._checks import fits
 from keras_sparse_rl.layers.attention_window import EMPTY_SLOT
 from keras_sparse_rl.layers.attention_window import episode_mask
 from keras_sparse_rl.layers.attention_window import episode_numbers
 from keras_sparse_rl.layers.attention_window import next_memory
+from keras_sparse_rl.layers.attention_window import valid_steps_first
 from keras_sparse_rl.layers.gtrxl_block import GATES
 from keras_sparse_rl.layers.gtrxl_block import GTrXLBlock
 from keras_sparse_rl.layers.projection import projection
@@ -65,7 +67,9 @@ class GTrXL(keras.layers.Layer):
         is_first: tensor `(batch, time)`, bool or 0 and 1, optional: where an
             episode begins. Nothing before is seen from there on.
         mask: boolean tensor `(batch, time)`, optional: false for padded
-            steps, which are neither attended to nor remembered.
+            steps, which count for nothing, but for their `is_first`.
+        inputs_mask: the name under which Keras hands on that mask when there
+            are several tensors.
         training: bool, optional.
 
     Returns:
@@ -161,6 +165,7 @@ class GTrXL(keras.layers.Layer):
                 "known number of features. Received: inputs of shape "
                 f"{tuple(inputs_shape)}. For one step write layer.step(...)."
             )
+        self._features = inputs_shape[-1]
         self._input_projection = self._make_input_projection(inputs_shape[-1])
         if self._input_projection is not None:
             self._input_projection.build(inputs_shape)
@@ -196,14 +201,20 @@ class GTrXL(keras.layers.Layer):
         }
 
     def call(
-        self, inputs, state=None, is_first=None, mask=None, training=False
+        self,
+        inputs,
+        state=None,
+        is_first=None,
+        mask=None,
+        inputs_mask=None,
+        training=False,
     ):
-        outputs, hidden, slots, steps = self._outputs(
-            inputs, state, is_first, mask, training
+        # Keras calls the mask `inputs_mask` when there are several tensors.
+        mask = inputs_mask if mask is None else mask
+        outputs, new_state = self._advance(
+            inputs, state, is_first, mask, training, self.return_state
         )
-        if not self.return_state:
-            return outputs
-        return outputs, self._next_state(state, hidden, slots, steps, mask)
+        return (outputs, new_state) if self.return_state else outputs
 
     def step(self, inputs, state, is_first=None):
         """One step of acting: what a call on a segment of one step gives.
@@ -217,28 +228,68 @@ class GTrXL(keras.layers.Layer):
         Returns:
             Tuple of the output, `(batch, width)`, and the new state.
         """
+        if len(inputs.shape) != 2:
+            raise ValueError(
+                "`inputs` of a step must have the shape (batch, features). "
+                f"Received: inputs of shape {tuple(inputs.shape)}. For "
+                "segments call the layer."
+            )
         if not self.built:
             self.build((inputs.shape[0], None, inputs.shape[-1]))
         if is_first is not None:
             is_first = ops.expand_dims(is_first, 1)
-        outputs, hidden, slots, steps = self._outputs(
-            ops.expand_dims(inputs, 1), state, is_first, None, False
+        outputs, new_state = self._advance(
+            ops.expand_dims(inputs, 1), state, is_first, None, False, True
         )
-        new_state = self._next_state(state, hidden, slots, steps, None)
         return outputs[:, 0], new_state
 
-    def _outputs(self, inputs, state, is_first, mask, training):
-        """The stream after the last layer, and before each of them."""
-        self._check(inputs, state, is_first)
+    def _advance(self, inputs, state, is_first, mask, training, want_state):
+        self._check(inputs, state, is_first, mask)
         slots, steps = episode_numbers(
             ops.shape(inputs)[1],
             0 if state is None else self.memory_length,
             length=None if state is None else state["length"],
             is_first=is_first,
         )
+        current, back = steps[:, -1:], None
+        if mask is not None:
+            # Padded steps go to the end, so that they count for nothing.
+            mask = ops.cast(mask, "bool")
+            order, back = valid_steps_first(mask)
+            mask = ops.take_along_axis(mask, order, axis=1)
+            steps = ops.broadcast_to(steps, ops.shape(order))
+            steps = ops.take_along_axis(steps, order, axis=1)
+            inputs = ops.take_along_axis(inputs, order[:, :, None], axis=1)
         attention_mask = None
         if not (state is None and is_first is None and mask is None):
             attention_mask = episode_mask(slots, steps, mask)
+        outputs, hidden = self._through_blocks(
+            inputs, state, attention_mask, training
+        )
+        if back is not None:
+            outputs = ops.take_along_axis(outputs, back[:, :, None], axis=1)
+        if not want_state:
+            return outputs, None
+        if state is None:
+            state = self.initial_state(ops.shape(outputs)[0])
+            slots = ops.full((1, self.memory_length), EMPTY_SLOT, "int32")
+        memory, length = next_memory(
+            self._memory(state),
+            ops.stop_gradient(ops.stack(hidden, axis=1)),
+            slots,
+            steps,
+            mask,
+            current,
+        )
+        # Known lengths stay known, also where that of time is not.
+        shape = (-1, self.num_layers, self.memory_length, self.width)
+        return outputs, {
+            "memory": ops.reshape(memory, shape),
+            "length": length,
+        }
+
+    def _through_blocks(self, inputs, state, attention_mask, training):
+        """The last block's output, and what each block wants remembered."""
         x = ops.cast(inputs, self.compute_dtype)
         if self._input_projection is not None:
             x = self._input_projection(x)
@@ -251,33 +302,28 @@ class GTrXL(keras.layers.Layer):
                 training=training,
             )
             hidden.append(to_remember)
-        return x, hidden, slots, steps
-
-    def _next_state(self, state, hidden, slots, steps, mask):
-        if state is None:
-            state = self.initial_state(ops.shape(hidden[0])[0])
-            slots = ops.full((1, self.memory_length), EMPTY_SLOT, "int32")
-        memory, length = next_memory(
-            self._memory(state),
-            ops.stop_gradient(ops.stack(hidden, axis=1)),
-            slots,
-            steps,
-            mask,
-        )
-        return {"memory": memory, "length": length}
+        return x, hidden
 
     def _memory(self, state):
         memory = ops.convert_to_tensor(state["memory"], self.compute_dtype)
         return ops.stop_gradient(memory)
 
-    def _check(self, inputs, state, is_first):
-        batch, time = inputs.shape[:2]
-        if is_first is not None and not _fits(is_first.shape, (batch, time)):
+    def _check(self, inputs, state, is_first, mask):
+        shape = tuple(inputs.shape)
+        if not fits(shape, (None, None, self._features)) or shape[1] == 0:
             raise ValueError(
-                "`is_first` must have the shape (batch, time) of the inputs = "
-                f"({batch}, {time}). Received: is_first of shape "
-                f"{tuple(is_first.shape)}."
+                "`inputs` must have the shape (batch, time, features) with "
+                f"{self._features} features and at least one step. Received: "
+                f"inputs of shape {shape}."
             )
+        batch, time = shape[:2]
+        for name, tensor in (("is_first", is_first), ("mask", mask)):
+            if tensor is not None and not fits(tensor.shape, (batch, time)):
+                raise ValueError(
+                    f"`{name}` must have the shape (batch, time) of the "
+                    f"inputs = ({batch}, {time}). Received: {name} of shape "
+                    f"{tuple(tensor.shape)}."
+                )
         if state is None:
             return
         if not isinstance(state, dict) or set(state) != {"memory", "length"}:
@@ -288,7 +334,7 @@ class GTrXL(keras.layers.Layer):
             )
         expected = (batch, self.num_layers, self.memory_length, self.width)
         for name, shape in (("memory", expected), ("length", (batch,))):
-            if not _fits(state[name].shape, shape):
+            if not fits(state[name].shape, shape):
                 raise ValueError(
                     f"state['{name}'] must have the shape {shape}, (batch, "
                     "num_layers, memory_length, width) for the memory. "
@@ -299,6 +345,16 @@ class GTrXL(keras.layers.Layer):
     def compute_mask(self, inputs, previous_mask):
         # One for each output in order: the state has none.
         return [previous_mask] if self.return_state else previous_mask
+
+    def compute_output_shape(self, inputs_shape):
+        shape = (*inputs_shape[:-1], self.width)
+        if not self.return_state:
+            return shape
+        memory = (self.num_layers, self.memory_length, self.width)
+        return shape, {
+            "memory": (inputs_shape[0], *memory),
+            "length": (inputs_shape[0],),
+        }
 
     def get_config(self):
         config = super().get_config()
@@ -319,11 +375,3 @@ class GTrXL(keras.layers.Layer):
             }
         )
         return config
-
-
-def _fits(shape, expected):
-    """Whether two shapes can be the same where both are known."""
-    return len(shape) == len(expected) and all(
-        None in (found, wanted) or found == wanted
-        for found, wanted in zip(shape, expected)
-    )

@@ -164,9 +164,17 @@ class GTrXLBlock(keras.layers.Layer):
 
     def _attend(self, x, inputs, memory, attention_mask, training):
         update = self._attention(
-            inputs, memory, attention_mask, training=training
+            inputs,
+            memory,
+            attention_mask,
+            query=self._query_inputs(x, inputs),
+            training=training,
         )
         return self._dropout(update, training=training)
+
+    def _query_inputs(self, x, inputs):
+        """What queries are computed from, if not from `inputs`."""
+        return None
 
     def _feedforward(self, x, training):
         return self._dropout(self._narrow(self._widen(x)), training=training)

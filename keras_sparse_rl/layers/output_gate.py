@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_sparse_rl._checks import check_finite
 from keras_sparse_rl.layers.gate import Gate
 
 
@@ -38,7 +39,7 @@ class OutputGate(Gate):
     """
 
     def __init__(self, gate_bias=1.0, alpha=None, **kwargs):
-        super().__init__(gate_bias, alpha, **kwargs)
+        super().__init__(check_finite("gate_bias", gate_bias), alpha, **kwargs)
 
     def call(self, x, y):
         return x + ops.sigmoid(self._projection(x) - self.bias) * y

@@ -5,8 +5,12 @@ import numpy as np
 from keras import ops
 
 from keras_sparse_rl._checks import check_alpha
+from keras_sparse_rl._checks import check_flag
 from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl._checks import check_share
+from keras_sparse_rl._checks import fits
+from keras_sparse_rl.layers.attention_window import episode_mask
+from keras_sparse_rl.layers.attention_window import episode_numbers
 from keras_sparse_rl.layers.attention_window import sinusoids
 from keras_sparse_rl.layers.attention_window import skew
 from keras_sparse_rl.layers.attention_window import window_mask
@@ -49,6 +53,11 @@ class RelativeMultiHeadAttention(keras.layers.Layer):
             causal and in the window.
         query: tensor `(batch, time, features)`, optional, if the queries are
             not computed from `inputs`.
+        mask: boolean tensor `(batch, time)`, optional: false for padded steps
+            of the segment, which others do not attend to. They do count as
+            distance; `GTrXL` leaves them out altogether.
+        inputs_mask: the name under which Keras hands on that mask when there
+            are several tensors.
         training: bool, optional.
 
     Returns:
@@ -91,7 +100,7 @@ class RelativeMultiHeadAttention(keras.layers.Layer):
             None if window is None else check_integer("window", window)
         )
         self.dropout = check_share("dropout", dropout)
-        self.use_bias = use_bias
+        self.use_bias = check_flag("use_bias", use_bias)
         self.alpha = None if alpha is None else check_alpha(alpha)
         self.supports_masking = True
 
@@ -123,9 +132,13 @@ class RelativeMultiHeadAttention(keras.layers.Layer):
         memory=None,
         attention_mask=None,
         query=None,
+        mask=None,
+        inputs_mask=None,
         training=False,
     ):
         num_memory = 0 if memory is None else self._check_memory(inputs, memory)
+        self._check(inputs, num_memory, attention_mask, query)
+        visible = inputs_mask if mask is None else mask
         if self.window is not None and num_memory > self.window:
             surplus, num_memory = num_memory - self.window, self.window
             memory = memory[:, surplus:]
@@ -134,7 +147,10 @@ class RelativeMultiHeadAttention(keras.layers.Layer):
         num_steps = ops.shape(inputs)[1]
         mask = window_mask(num_memory, num_steps, self.window)[None]
         if attention_mask is not None:
-            mask = mask & attention_mask
+            mask = mask & ops.cast(attention_mask, "bool")
+        if visible is not None:
+            numbers = episode_numbers(num_steps, num_memory)
+            mask = mask & episode_mask(*numbers, ops.cast(visible, "bool"))
         if memory is not None:
             memory = ops.stop_gradient(ops.cast(memory, inputs.dtype))
         queries = self._heads(self._query(inputs if query is None else query))
@@ -227,21 +243,40 @@ class RelativeMultiHeadAttention(keras.layers.Layer):
         shape = (-1, steps, self.num_heads, self.head_dim)
         return ops.reshape(tensor, shape)
 
+    def _check(self, inputs, num_memory, attention_mask, query):
+        batch, time = inputs.shape[:2]
+        if query is not None and not fits(query.shape, inputs.shape):
+            raise ValueError(
+                "`query` must have the shape of `inputs`, "
+                f"{tuple(inputs.shape)}. Received: query of shape "
+                f"{tuple(query.shape)}."
+            )
+        if attention_mask is None:
+            return
+        width = None if time is None else num_memory + time
+        shape = attention_mask.shape
+        if not (
+            fits(shape, (batch, time, width)) or fits(shape, (1, time, width))
+        ):
+            raise ValueError(
+                "`attention_mask` must have the shape (batch or 1, time, "
+                f"slots + time) = ({batch}, {time}, {width}). Received: "
+                f"attention_mask of shape {tuple(shape)}."
+            )
+
     def _check_memory(self, inputs, memory):
         expected, found = inputs.shape, memory.shape
-        same_batch = None in (expected[0], found[0]) or expected[0] == found[0]
-        if (
-            len(found) != 3
-            or found[1] is None
-            or found[2] != expected[2]
-            or not same_batch
-        ):
+        wanted = (expected[0], None, expected[2])
+        if not fits(found, wanted) or found[1] is None:
             raise ValueError(
                 f"`memory` must have the shape (batch, slots, features) = "
                 f"({expected[0]}, slots, {expected[2]}) with a known number "
                 f"of slots. Received: memory of shape {tuple(found)}."
             )
         return found[1]
+
+    def compute_output_shape(self, inputs_shape):
+        return inputs_shape
 
     def get_config(self):
         config = super().get_config()

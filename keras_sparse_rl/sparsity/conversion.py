@@ -100,7 +100,8 @@ def convert_layer(layer, target_class, **arguments):
         "dtype",
         "activity_regularizer",
     }
-    config = {k: v for k, v in config.items() if k in accepted}
+    if target_class is not type(layer):
+        config = {k: v for k, v in config.items() if k in accepted}
     return target_class.from_config({**config, **arguments})
 
 

@@ -83,11 +83,7 @@ def resolve_names(kernels, by_layer):
     """
     resolved = {}
     for key, density in by_layer.items():
-        found = [
-            name
-            for name, kernel in kernels.items()
-            if _names(key, kernel, name)
-        ]
+        found = _meant(key, kernels)
         if not found:
             raise ValueError(
                 f"There is no sparse layer {key!r}. There are: "
@@ -98,8 +94,17 @@ def resolve_names(kernels, by_layer):
     return resolved
 
 
-def _names(key, kernel, name):
-    """Whether a layer, or the name of one, means this kernel."""
+def _meant(key, kernels):
+    """The names of the kernels that a layer, or the name of one, means."""
     if isinstance(key, keras.layers.Layer):
-        return any(v is kernel.theta for v in key.weights)
-    return key == name or key in kernel.path.split("/")[:-1]
+        inside = {id(variable) for variable in key.weights}
+        return [n for n, k in kernels.items() if id(k.theta) in inside]
+    if key in kernels:
+        return [key]
+    # Layers inside others may share a name with one outside, which is meant.
+    depths = {}
+    for name, kernel in kernels.items():
+        layers = kernel.path.split("/")[:-1]
+        if key in layers:
+            depths.setdefault(layers.index(key), []).append(name)
+    return depths[min(depths)] if depths else []

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from keras_sparse_rl.layers import DIEngineGTrXL
+from keras_sparse_rl.sparsity import densify
+from keras_sparse_rl.sparsity import sparsify
 
 MEMORY_LENGTH, SEGMENTS = 6, ((0, 4), (4, 5), (5, 10))
 
@@ -41,9 +43,17 @@ def test_outputs_are_those_of_di_engine(name, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded(inputs), layer(inputs)[0], atol=1e-6)
-    output, _ = layer.step(inputs[:, 0], layer.initial_state(3))
     single, _ = layer(inputs[:, :1])
-    np.testing.assert_allclose(output, single[:, 0], atol=1e-5)
+    for state in (None, layer.initial_state(3)):
+        output, _ = layer.step(inputs[:, 0], state)
+        np.testing.assert_allclose(output, single[:, 0], atol=1e-5)
+    # Sparse and back it computes the same.
+    model = keras.Sequential([x, DIEngineGTrXL.from_state_dict(weights, 6)])
+    sparse = sparsify(model, alpha=2.0, densities={model.layers[0]: 1.0})
+    np.testing.assert_allclose(sparse(inputs), model(inputs), atol=1e-4)
+    np.testing.assert_allclose(
+        densify(sparse)(inputs), model(inputs), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("cut", ["mlp", "heads"])
@@ -55,3 +65,16 @@ def test_what_cannot_be_expressed_is_refused(cut):
         weights["u"] = weights["u"][:1]
     with pytest.raises(ValueError, match="mlp_num=2 and with head_num"):
         DIEngineGTrXL.from_state_dict(weights, MEMORY_LENGTH)
+
+
+def test_other_wrong_calls_are_answered():
+    weights, inputs, _ = saved("gated")
+    layer = DIEngineGTrXL.from_state_dict(weights, MEMORY_LENGTH)
+    with pytest.raises(ValueError, match="`is_first` is not supported"):
+        layer(inputs, is_first=np.zeros(inputs.shape[:2], bool))
+    with pytest.raises(ValueError, match="`state_dict` must be network"):
+        DIEngineGTrXL.from_state_dict({}, MEMORY_LENGTH)
+    with pytest.raises(ValueError, match="embed_inputs='no'"):
+        DIEngineGTrXL(1, 2, 4, 8, 6, embed_inputs="no")
+    with pytest.raises(ValueError, match="must have num_heads"):
+        DIEngineGTrXL(1, 2, 4, 8, 6, embed_inputs=False)(inputs)

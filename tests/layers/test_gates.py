@@ -105,7 +105,8 @@ def test_bad_arguments(gate_class):
     with pytest.raises(ValueError, match="alpha=0.5"):
         gate_class(alpha=0.5)
     if gate_class is not layers.InputGate:
-        with pytest.raises(ValueError, match="gate_bias=inf"):
-            gate_class(gate_bias=float("inf"))
+        for bias in (float("inf"), None):
+            with pytest.raises(ValueError, match=f"gate_bias={bias}"):
+                gate_class(gate_bias=bias)
     with pytest.raises(ValueError, match=r"one shape.*\(2, 4\).*\(2, 3\)"):
         gate_class()(np.zeros((2, 4)), np.zeros((2, 3)))

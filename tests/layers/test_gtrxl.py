@@ -177,27 +177,90 @@ def mean_updates(block, x):
     return means
 
 
-def test_keras_masks():
-    """A padded row gives what the row without padding gives."""
+def padded_rows():
+    """Three rows of 10 steps, padded right, left and inside."""
+    mask = np.ones((BATCH, 10), bool)
+    mask[0, 7:] = mask[1, :4] = mask[2, 3:6] = False
+    return mask
+
+
+@pytest.mark.parametrize("with_resets", [False, True])
+def test_padded_steps_count_for_nothing(with_resets):
     layer = build("float32")
-    x, _ = data(10, "float32")
-    lengths = [10, 7, 3]
-    mask = np.arange(10) < np.array(lengths)[:, None]
+    x, is_first = data(10, "float32", seed=3)
+    mask = padded_rows()
+    is_first[:] = False
+    if with_resets:
+        is_first[0, 4] = is_first[1, 6] = is_first[2, 7] = True
     _, state = layer(data(4, "float32", seed=1)[0])
-    padded, after = layer(np.where(mask[..., None], x, 9.0), state, mask=mask)
-    for row, length in enumerate(lengths):
+    dirty = np.where(mask[..., None], x, 9.0).astype("float32")
+    padded, after = layer(dirty, state, is_first, mask=mask)
+    for row, valid in enumerate(mask):
         own = {name: value[row : row + 1] for name, value in state.items()}
-        expected, new = layer(x[row : row + 1, :length], own)
-        np.testing.assert_allclose(padded[row, :length], expected[0], atol=1e-5)
-        assert int(after["length"][row]) == int(new["length"][0])
-        np.testing.assert_allclose(
-            after["memory"][row], new["memory"][0], atol=1e-5
+        expected, new = layer(
+            x[row : row + 1, valid], own, is_first[row : row + 1, valid]
         )
-    inputs = keras.Input((None, FEATURES))
-    outputs = build("float32", return_state=False)(
-        keras.layers.Masking()(inputs)
+        np.testing.assert_allclose(
+            padded[row].numpy()[valid], expected[0], atol=1e-5
+        )
+        length = int(new["length"][0])
+        assert int(after["length"][row]) == length
+        np.testing.assert_allclose(
+            after["memory"][row, :, MEMORY - length :],
+            new["memory"][0, :, MEMORY - length :],
+            atol=1e-5,
+        )
+
+
+def test_a_reset_on_a_padded_step_counts():
+    layer = build("float32")
+    x, is_first = data(6, "float32")
+    mask, is_first = np.ones((BATCH, 6), bool), np.zeros((BATCH, 6), bool)
+    mask[0, 0] = mask[1, 5] = False
+    is_first[0, 0] = is_first[1, 5] = True
+    _, state = layer(data(4, "float32", seed=1)[0])
+    outputs, after = layer(x, state, is_first, mask=mask)
+    fresh, _ = layer(x[:1, 1:])
+    np.testing.assert_allclose(outputs[0, 1:], fresh[0], atol=1e-5)
+    assert after["length"].numpy().tolist() == [5, 0, 6]
+
+
+def test_keras_masks_arrive_beside_resets_and_state():
+    layer = build("float32")
+    x, is_first = data(10, "float32")
+    x[~padded_rows()] = 0
+    _, state = layer(data(4, "float32", seed=1)[0])
+    expected, _ = layer(x, state, is_first, mask=padded_rows())
+    inputs = {
+        "x": keras.Input((None, FEATURES)),
+        "is_first": keras.Input((None,), dtype="bool"),
+        "memory": keras.Input((2, MEMORY, 8)),
+        "length": keras.Input((), dtype="int32"),
+    }
+    outputs, _ = layer(
+        keras.layers.Masking()(inputs["x"]),
+        state={"memory": inputs["memory"], "length": inputs["length"]},
+        is_first=inputs["is_first"],
     )
+    model = keras.Model(inputs, outputs)
+    found = model(
+        {"x": tf.constant(x), "is_first": tf.constant(is_first), **state}
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-5)
     assert outputs._keras_mask is not None
+
+
+def test_state_goes_round_in_a_graph_of_unknown_length():
+    layer = build("float32")
+    x = keras.Input((None, FEATURES))
+    first, state = layer(x)
+    second, _ = layer(x, state)
+    model = keras.Model(x, [first, second])
+    steps, _ = data(7, "float32")
+    expected, _ = layer(np.concatenate([steps, steps], axis=1))
+    found = np.concatenate(model(steps), axis=1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert layer.compute_output_shape((3, 7, 5))[0] == (3, 7, 8)
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.0])
@@ -244,6 +307,13 @@ def test_bad_inputs():
     layer = build("float32")
     x, _ = data(4, "float32")
     state = layer.initial_state(BATCH)
+    with pytest.raises(ValueError, match=r"step must have.*\(3, 4, 5\)"):
+        layer.step(x, state)
+    for wrong in (x[:, 0], x[..., :3], x[:, :0]):
+        with pytest.raises(ValueError, match="5 features and at least one"):
+            layer(wrong)
+    with pytest.raises(ValueError, match=r"`mask` must have.*\(3, 9\)"):
+        layer(x, mask=np.ones((3, 9), bool))
     with pytest.raises(ValueError, match=r"time, features.*\(3, 5\)"):
         GTrXL(2, 2, 4, 12, 6)(x[:, 0])
     with pytest.raises(ValueError, match="is_first.*Received.*(3, 5)"):

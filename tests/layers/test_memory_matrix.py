@@ -214,7 +214,7 @@ def test_densities_may_name_a_layer_of_layers():
         [
             keras.Input((None, FEATURES)),
             GTrXL(1, 2, 4, 8, 3, alpha=1.0, name="memory"),
-            layers.PowerpropDense(6, name="head"),
+            layers.PowerpropDense(6, name="output"),
         ]
     )
     memory, head = model.layers
@@ -224,6 +224,11 @@ def test_densities_may_name_a_layer_of_layers():
         np.testing.assert_allclose(density, 0.25, atol=0.02)
         assert sparse_kernels(head)[0].forward_mask().all()
         prune(model, 1.0)
+    # The head's name is also that of a layer inside: the head is meant.
+    prune(model, 0.5, densities={"output": 1.0})
+    assert sparse_kernels(head)[0].forward_mask().all()
+    inner = [k for k in sparse_kernels(memory) if k.layer.name == "output"]
+    assert len(inner) == 1 and np.mean(inner[0].forward_mask()) == 0.5
 
 
 def test_state_in_functional_models_and_in_saved_models(tmp_path):

@@ -196,6 +196,36 @@ def test_bad_arguments(arguments, message):
         RelativeMultiHeadAttention(**arguments)
 
 
+def test_keras_mask_hides_padded_steps():
+    layer = build("float32")
+    memory, inputs = data(3, 6, "float32")
+    mask = np.ones((3, 6), bool)
+    mask[0, :2] = mask[1, 4:] = False
+    visible = np.concatenate(
+        [np.ones((3, 6, 3), bool), np.repeat(mask[:, None], 6, 1)], axis=2
+    )
+    expected = expected_outputs(
+        layer, memory, inputs, mask=visible | np.eye(6, 9, 3, dtype=bool)
+    )
+    x, m = keras.Input((None, FEATURES)), keras.Input((3, FEATURES))
+    outputs = layer(keras.layers.Masking()(x), memory=m)
+    inputs[~mask] = 0
+    found = keras.Model([x, m], outputs)([inputs, memory])
+    np.testing.assert_allclose(found.numpy()[mask], expected[mask], atol=1e-5)
+
+
+def test_bad_call_arguments():
+    layer = build("float32")
+    memory, inputs = data(3, 6, "float32")
+    for shape in ((3, 6, 6), (2, 6, 9), (6, 9)):
+        with pytest.raises(ValueError, match="`attention_mask` must have"):
+            layer(inputs, memory=memory, attention_mask=np.ones(shape, bool))
+    with pytest.raises(ValueError, match="`query` must have"):
+        layer(inputs, memory=memory, query=inputs[:, :2])
+    with pytest.raises(ValueError, match="use_bias='no'"):
+        RelativeMultiHeadAttention(2, 4, use_bias="no")
+
+
 @pytest.mark.parametrize("shape", [(3, 5, 7), (2, 5, 6), (3, 6)])
 def test_bad_memory(shape):
     with pytest.raises(ValueError, match="`memory` must have the shape"):

