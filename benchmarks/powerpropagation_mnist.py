@@ -104,9 +104,24 @@ def run(optimizer, seed, steps, data):
     return accuracies
 
 
-def report(results, seeds):
+def difference_to_alpha_one(runs, alphas):
+    """Paired differences of the exponent with the best validation at 5 %."""
+    best = max(
+        map(str, alphas), key=lambda a: np.mean([r[a]["0.05"][0] for r in runs])
+    )
+    row = [f"alpha = {best} minus alpha = 1"]
+    for fraction in ("1.0", "0.1", "0.05"):
+        differences = [
+            run[best][fraction][1] - run["1"][fraction][1] for run in runs
+        ]
+        row.append(cell(differences))
+    return row
+
+
+def report(results, optimizers, seeds):
     """Prints the tables and saves the plot."""
-    for optimizer, (_, alphas) in OPTIMIZERS.items():
+    for optimizer in optimizers:
+        _, alphas = OPTIMIZERS[optimizer]
         runs = [results[optimizer, seed] for seed in range(seeds)]
         rows = []
         for alpha in map(str, alphas):
@@ -125,10 +140,20 @@ def report(results, seeds):
                 for run in runs
             ]
             row.append(cell(best))
+        rows.append(row)
+        if 1 in alphas:
+            rows.append(difference_to_alpha_one(runs, alphas))
         print(f"\n{optimizer}, test accuracy, %, {seeds} seeds\n")
-        print(table(["", "all", "10 %", "5 %"], [*rows, row]))
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4), sharey=True)
-    for axis, (optimizer, (_, alphas)) in zip(axes, OPTIMIZERS.items()):
+        print(table(["", "all", "10 %", "5 %"], rows))
+    figure, axes = plt.subplots(
+        1,
+        len(optimizers),
+        figsize=(4.5 * len(optimizers), 4),
+        sharey=True,
+        squeeze=False,
+    )
+    for axis, optimizer in zip(axes[0], optimizers):
+        _, alphas = OPTIMIZERS[optimizer]
         for alpha in map(str, alphas):
             fractions = sorted(map(float, results[optimizer, 0][alpha]))
             means = [
@@ -145,7 +170,7 @@ def report(results, seeds):
             )
         axis.set(title=optimizer, xlabel="weights left, %")
         axis.legend()
-    axes[0].set_ylabel("test accuracy, %")
+    axes[0][0].set_ylabel("test accuracy, %")
     figure.tight_layout()
     path = FOLDER / NAME / "curves.png"
     figure.savefig(path, dpi=100)
@@ -157,13 +182,16 @@ def main():
     parser.add_argument("--data", required=True, help="folder of idx files")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=50_000)
+    parser.add_argument(
+        "--optimizers", nargs="+", default=list(OPTIMIZERS), choices=OPTIMIZERS
+    )
     arguments = parser.parse_args()
     data = tuple(
         (x.reshape(len(x), 784), y) for x, y in load_images(arguments.data)
     )
     results = {}
     for seed in range(arguments.seeds):
-        for optimizer in OPTIMIZERS:
+        for optimizer in arguments.optimizers:
             name = f"{optimizer}-steps{arguments.steps}-seed{seed}"
             results[optimizer, seed] = result(
                 NAME,
@@ -171,7 +199,7 @@ def main():
                 lambda o=optimizer, s=seed: run(o, s, arguments.steps, data),
             )
             keras.backend.clear_session()
-    report(results, arguments.seeds)
+    report(results, arguments.optimizers, arguments.seeds)
 
 
 if __name__ == "__main__":
