@@ -9,7 +9,7 @@ from keras_sparse_rl.layers.projection import projection
 
 
 class _DIEngineBlock(GTrXLBlock):
-    def _query_inputs(self, x, inputs):
+    def _query_inputs(self, x):
         # DI-engine normalizes keys and values, but not the queries.
         return x
 

@@ -263,18 +263,19 @@ class GTrXL(keras.layers.Layer):
         attention_mask = None
         if not (state is None and is_first is None and mask is None):
             attention_mask = episode_mask(slots, steps, mask)
+        memory = None if state is None else self._memory(state)
         outputs, hidden = self._through_blocks(
-            inputs, state, attention_mask, training
+            inputs, memory, attention_mask, training
         )
         if back is not None:
             outputs = ops.take_along_axis(outputs, back[:, :, None], axis=1)
         if not want_state:
             return outputs, None
-        if state is None:
-            state = self.initial_state(ops.shape(outputs)[0])
+        if memory is None:
+            memory = self.initial_state(ops.shape(outputs)[0])["memory"]
             slots = ops.full((1, self.memory_length), EMPTY_SLOT, "int32")
         memory, length = next_memory(
-            self._memory(state),
+            memory,
             ops.stop_gradient(ops.stack(hidden, axis=1)),
             slots,
             steps,
@@ -288,7 +289,7 @@ class GTrXL(keras.layers.Layer):
             "length": length,
         }
 
-    def _through_blocks(self, inputs, state, attention_mask, training):
+    def _through_blocks(self, inputs, memory, attention_mask, training):
         """The last block's output, and what each block wants remembered."""
         x = ops.cast(inputs, self.compute_dtype)
         if self._input_projection is not None:
@@ -297,7 +298,7 @@ class GTrXL(keras.layers.Layer):
         for number, block in enumerate(self._blocks):
             x, to_remember = block(
                 x,
-                None if state is None else self._memory(state)[:, number],
+                None if memory is None else memory[:, number],
                 attention_mask,
                 training=training,
             )

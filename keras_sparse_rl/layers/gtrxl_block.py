@@ -167,13 +167,13 @@ class GTrXLBlock(keras.layers.Layer):
             inputs,
             memory,
             attention_mask,
-            query=self._query_inputs(x, inputs),
+            query=self._query_inputs(x),
             training=training,
         )
         return self._dropout(update, training=training)
 
-    def _query_inputs(self, x, inputs):
-        """What queries are computed from, if not from `inputs`."""
+    def _query_inputs(self, x):
+        """What queries are computed from, if not from what keys are."""
         return None
 
     def _feedforward(self, x, training):
