@@ -7,6 +7,7 @@ from keras_sparse_rl.layers.gtrxl import GTrXL
 from keras_sparse_rl.layers.highway_gate import HighwayGate
 from keras_sparse_rl.layers.input_gate import InputGate
 from keras_sparse_rl.layers.output_gate import OutputGate
+from keras_sparse_rl.layers.over_time import OverTime
 from keras_sparse_rl.layers.powerprop_conv import PowerpropConv
 from keras_sparse_rl.layers.powerprop_conv1d import PowerpropConv1D
 from keras_sparse_rl.layers.powerprop_conv2d import PowerpropConv2D
@@ -21,6 +22,7 @@ from keras_sparse_rl.layers.powerprop_spatial import PowerpropSpatial
 from keras_sparse_rl.layers.relative_multi_head_attention import (
     RelativeMultiHeadAttention,
 )
+from keras_sparse_rl.layers.resettable_rnn import ResettableRNN
 from keras_sparse_rl.layers.sigmoid_tanh_gate import SigmoidTanhGate
 from keras_sparse_rl.layers.sparse_kernel import SparseKernel
 from keras_sparse_rl.layers.sparse_kernel import sparse_kernels

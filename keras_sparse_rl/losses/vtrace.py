@@ -92,7 +92,7 @@ def vtrace(
     error = _discounted_sums(td_error, decay)
     # The target of the step reached: where the batch or the episode ends it
     # is that step's own value.
-    next_error = ops.pad(error[:, 1:], [[0, 0], [0, 1]])
+    next_error = _later(error, 1)
     if is_last_t is not None:
         next_error = next_error * goes_on
     advantage = ops.minimum(rho_tm1, clip_advantage_rho) * (
@@ -102,13 +102,28 @@ def vtrace(
 
 
 def _discounted_sums(x, decay):
-    """`y[t] = x[t] + decay[t] * y[t + 1]` for all `t`, in parallel."""
+    """`y[t] = x[t] + decay[t] * y[t + 1]` for all `t`."""
 
-    def join(later, earlier):
+    # Each round joins twice as many steps: log2(time) rounds, not `time`.
+    def join(reach, x, decay):
         return (
-            earlier[0] + earlier[1] * later[0],
-            earlier[1] * later[1],
+            2 * reach,
+            x + decay * _later(x, reach),
+            decay * _later(decay, reach),
         )
 
-    sums, _ = ops.associative_scan(join, (x, decay), reverse=True, axis=1)
-    return sums
+    if x.shape[1] is None:
+        return ops.while_loop(
+            lambda reach, x, decay: reach < ops.shape(x)[1],
+            join,
+            (1, x, decay),
+        )[1]
+    reach = 1
+    while reach < x.shape[1]:
+        reach, x, decay = join(reach, x, decay)
+    return x
+
+
+def _later(x, steps):
+    """`x[t + steps]`, 0 beyond the end."""
+    return ops.concatenate([x[:, steps:], ops.zeros_like(x[:, :steps])], axis=1)

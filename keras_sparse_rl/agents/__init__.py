@@ -1,0 +1,15 @@
+"""Agents: TF-Agents on Keras 3, and a recurrent actor-critic."""
+
+from keras_sparse_rl import _tf_agents  # says what is missing, first of all
+from keras_sparse_rl.agents.action_distribution import action_distribution
+from keras_sparse_rl.agents.action_distribution import num_action_outputs
+from keras_sparse_rl.agents.actor_critic_agent import ActorCriticAgent
+from keras_sparse_rl.agents.actor_critic_policy import ActorCriticPolicy
+from keras_sparse_rl.agents.build_model import actor_critic_model
+from keras_sparse_rl.agents.build_model import build_model
+from keras_sparse_rl.agents.evaluate import Evaluation
+from keras_sparse_rl.agents.evaluate import evaluate
+from keras_sparse_rl.agents.keras_network import KerasNetwork
+from keras_sparse_rl.agents.loss_term import LossTerm
+from keras_sparse_rl.agents.segment import Segment
+from keras_sparse_rl.agents.train import train

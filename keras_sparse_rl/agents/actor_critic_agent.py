@@ -1,0 +1,360 @@
+import keras
+import tensorflow as tf
+from tf_agents.agents import tf_agent
+from tf_agents.trajectories import time_step as ts
+
+from keras_sparse_rl._checks import check_finite
+from keras_sparse_rl._checks import check_integer
+from keras_sparse_rl._checks import check_non_negative
+from keras_sparse_rl.agents.action_distribution import action_distribution
+from keras_sparse_rl.agents.action_distribution import entropy
+from keras_sparse_rl.agents.action_distribution import log_probability
+from keras_sparse_rl.agents.actor_critic_policy import ActorCriticPolicy
+from keras_sparse_rl.agents.keras_network import KerasNetwork
+from keras_sparse_rl.agents.loss_term import LossTerm
+from keras_sparse_rl.agents.segment import Segment
+from keras_sparse_rl.losses import vtrace
+
+
+class ActorCriticAgent(tf_agent.TFAgent):
+    """Actor-critic with V-trace, feed-forward or with any memory.
+
+    See "IMPALA" by Espeholt et al. 2018 (https://arxiv.org/abs/1802.01561).
+    A `TFAgent` whose `train` takes trajectories `(batch, time + 1, ...)` of
+    its `collect_policy`, of which the last step only serves to value what is
+    to come. Episodes may start and end anywhere in them; where one is
+    truncated, the value of its last observation stands for the rest. Sequences
+    start from the memory that the acting policy had, taken from
+    `policy_info["state"]`.
+
+    Everything that is learned besides policy and value is a `LossTerm`. To
+    clip gradients give the optimizer `global_clipnorm`.
+
+    Args:
+        time_step_spec: TF-Agents `TimeStep` of specs, the environment's.
+        action_spec: nest of bounded TF-Agents specs, the environment's.
+        model: `keras.Model` of the network contract with outputs `"policy"`
+            and `"value"`, as `actor_critic_model` makes it.
+        optimizer: `keras.optimizers.Optimizer`, also `optimizers.Powerprop`.
+        loss_terms: list of `LossTerm`.
+        discount: float in [0, 1], for rewards one step later.
+        trace_decay: float in [0, 1], how far corrections of values reach back:
+            1 for whole returns, 0 for one step.
+        value_coefficient: float, weight of the value's loss.
+        entropy_coefficient: float, weight of the policy's entropy.
+        squash: bool, whether continuous actions go through tanh; otherwise
+            they are normal variables, clipped when acting.
+        seed: int, of the actions.
+
+    Attributes:
+        model: the model, with `optimizer` set, for Keras callbacks.
+
+    Raises:
+        TypeError: if the optimizer is none of Keras 3.
+        ValueError: if model and specs do not fit, or a number is out of range.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_sparse_rl import agents, environments
+    >>> environment = environments.TMaze(length=5, batch_size=4)
+    >>> model = agents.actor_critic_model(
+    ...     environment.observation_spec(), environment.action_spec(),
+    ...     core=keras.layers.LSTM(8))
+    >>> agent = agents.ActorCriticAgent(
+    ...     environment.time_step_spec(), environment.action_spec(), model,
+    ...     keras.optimizers.Adam(1e-3, global_clipnorm=1.0))
+    >>> agent.policy.action(environment.reset(),
+    ...     agent.policy.get_initial_state(4)).action.shape
+    TensorShape([4])
+    """
+
+    def __init__(
+        self,
+        time_step_spec,
+        action_spec,
+        model,
+        optimizer,
+        loss_terms=(),
+        discount=0.99,
+        trace_decay=1.0,
+        value_coefficient=0.5,
+        entropy_coefficient=0.01,
+        squash=True,
+        seed=0,
+    ):
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise TypeError(
+                "`optimizer` must be one of Keras 3, such as "
+                f"keras.optimizers.Adam(1e-3). Received: {optimizer!r} of type "
+                f"{type(optimizer)}. (An optimizer of tf_keras, which is "
+                "tf.keras.optimizers with TF_USE_LEGACY_KERAS=1, does not know "
+                "the variables of a Keras 3 model.)"
+            )
+        self._loss_terms = _check_terms(loss_terms)
+        self._discount = _unit("discount", discount)
+        self._trace_decay = _unit("trace_decay", trace_decay)
+        self._value_coefficient = check_non_negative(
+            "value_coefficient", value_coefficient
+        )
+        self._entropy_coefficient = check_finite(
+            "entropy_coefficient", entropy_coefficient
+        )
+        seed = check_integer("seed", seed, minimum=0)
+        self._squash = squash
+        _check_heads(model)
+        network = KerasNetwork(
+            model,
+            time_step_spec.observation,
+            action_spec,
+            output="policy",
+            squash=squash,
+        )
+        self._network = network
+        self.model = model
+        model.compile(optimizer=optimizer)
+        optimizer.build(model.trainable_variables)
+        policies = [
+            ActorCriticPolicy(
+                time_step_spec, action_spec, network, greedy, collect, seed
+            )
+            for greedy, collect in ((True, False), (False, True))
+        ]
+        super().__init__(
+            time_step_spec,
+            action_spec,
+            *policies,
+            train_sequence_length=None,
+            train_step_counter=tf.Variable(0, False, dtype=tf.int64),
+        )
+
+    @property
+    def loss_terms(self):
+        """The `LossTerm` objects besides policy, value and entropy."""
+        return self._loss_terms
+
+    def combine_gradients(self, per_term_gradients):
+        """Makes one gradient of those of all losses; here their sum.
+
+        Where methods that weigh losses by their gradients (such as a gate by
+        cosine) come in: override it.
+
+        Args:
+            per_term_gradients: dict of name (`"policy"`, `"value"`,
+                `"entropy"` and the loss terms' names) to the list of gradients
+                of `model.trainable_variables`, None where there is none.
+
+        Returns:
+            List of gradients.
+        """
+        return [
+            None if not parts else tf.add_n(parts)
+            for parts in (
+                [tf.convert_to_tensor(g) for g in gradients if g is not None]
+                for gradients in zip(*per_term_gradients.values())
+            )
+        ]
+
+    def non_finite_terms(self, experience):
+        """Names of the losses that are, or whose gradients are, not finite.
+
+        Args:
+            experience: trajectories as for `train`.
+
+        Returns:
+            List of str.
+        """
+        with tf.GradientTape(persistent=True) as tape:
+            losses = self._losses(experience, None, training=True)
+        bad = []
+        for name, loss in losses.items():
+            gradients = tape.gradient(loss, self.model.trainable_variables)
+            if not _all_finite([loss, *gradients]):
+                bad.append(name)
+        return bad
+
+    def _train(self, experience, weights=None):
+        variables = self.model.trainable_variables
+        separate = (
+            type(self).combine_gradients
+            is not ActorCriticAgent.combine_gradients
+        )
+        with tf.GradientTape(persistent=separate) as tape:
+            losses = self._losses(experience, weights, training=True)
+            total = tf.add_n(list(losses.values()))
+        if separate:
+            gradients = self.combine_gradients(
+                {
+                    name: tape.gradient(loss, variables)
+                    for name, loss in losses.items()
+                }
+            )
+        else:
+            gradients = tape.gradient(total, variables)
+        finite = _all_finite([*losses.values(), *gradients])
+
+        def apply():
+            self.model.optimizer.apply(gradients, variables)
+            return tf.constant(True)
+
+        # A step that is not finite changes nothing; `train` reports it.
+        tf.cond(finite, apply, lambda: tf.constant(False))
+        self.train_step_counter.assign_add(1)
+        return tf_agent.LossInfo(
+            total,
+            {
+                **losses,
+                "gradient_norm": tf.linalg.global_norm(
+                    [g for g in gradients if g is not None]
+                ),
+                "finite": finite,
+            },
+        )
+
+    def _loss(self, experience, weights=None, training=False):
+        losses = self._losses(experience, weights, training)
+        return tf_agent.LossInfo(tf.add_n(list(losses.values())), losses)
+
+    def _losses(self, experience, weights, training):
+        """Dict of each term's share of the loss, a number."""
+        segment = self._segment(experience, training)
+        reward_t = segment.reward_t
+        for term in self._loss_terms:
+            extra = term.reward(segment)
+            if extra is not None:
+                extra = self._coefficient(term) * extra
+                reward_t += tf.stop_gradient(extra) * segment.is_valid
+        value = segment.value
+        ratio = tf.exp(
+            segment.log_probability - segment.behaviour_log_probability
+        )
+        targets = vtrace(
+            v_tm1=value[:, :-1],
+            v_t=value[:, 1:],
+            r_t=reward_t,
+            discount_t=segment.discount_t,
+            rho_tm1=ratio,
+            is_last_t=segment.is_last_t,
+            lambda_=self._trace_decay,
+        )
+        segment = segment._replace(reward_t=reward_t, vtrace=targets)
+        error = targets.value_target_tm1 - value[:, :-1]
+        losses = {
+            "policy": -targets.advantage_tm1 * segment.log_probability,
+            "value": 0.5 * self._value_coefficient * error**2,
+            "entropy": -self._entropy_coefficient
+            * entropy(segment.distribution),
+        }
+        for term in self._loss_terms:
+            loss = term.loss(segment)
+            if loss is not None:
+                losses[term.name] = self._coefficient(term) * loss
+        counted = segment.is_valid
+        if weights is not None:
+            weights = tf.convert_to_tensor(weights, counted.dtype)
+            counted *= tf.reshape(weights, (-1, 1))
+        number = tf.maximum(tf.reduce_sum(segment.is_valid), 1.0)
+        return {
+            name: tf.reduce_sum(loss * counted) / number
+            for name, loss in losses.items()
+        }
+
+    def _segment(self, experience, training):
+        state = tf.nest.map_structure(
+            lambda x: x[:, 0], experience.policy_info["state"]
+        )
+        is_first = tf.equal(experience.step_type, ts.StepType.FIRST)
+        outputs = self._network.outputs(
+            experience.observation, is_first, state, training
+        )
+        outputs = tf.nest.map_structure(
+            lambda x: tf.cast(x, tf.float32), outputs
+        )
+        action = tf.nest.map_structure(lambda x: x[:, :-1], experience.action)
+        distribution = action_distribution(
+            tf.nest.map_structure(lambda x: x[:, :-1], outputs["policy"]),
+            self.action_spec,
+            self._squash,
+        )
+        is_last = tf.equal(experience.step_type, ts.StepType.LAST)
+        behaviour = experience.policy_info["log_probability"][:, :-1]
+        return Segment(
+            observation=experience.observation,
+            is_first=is_first,
+            action=action,
+            reward_t=experience.reward[:, :-1],
+            discount_t=self._discount * experience.discount[:, :-1],
+            is_valid=1.0 - tf.cast(is_last[:, :-1], tf.float32),
+            is_last_t=tf.equal(
+                experience.next_step_type[:, :-1], ts.StepType.LAST
+            ),
+            outputs=outputs,
+            distribution=distribution,
+            log_probability=log_probability(distribution, action),
+            behaviour_log_probability=behaviour,
+            value=tf.squeeze(outputs["value"], -1),
+            vtrace=None,
+        )
+
+    def _coefficient(self, term):
+        if callable(term.coefficient):
+            return tf.cast(
+                term.coefficient(self.train_step_counter), tf.float32
+            )
+        return term.coefficient
+
+
+def _all_finite(tensors):
+    # One number that is not finite makes its sum so: no tensor of flags.
+    return tf.reduce_all(
+        [
+            tf.math.is_finite(tf.reduce_sum(tf.convert_to_tensor(x)))
+            for x in tensors
+            if x is not None
+        ]
+    )
+
+
+def _unit(name, value):
+    value = check_finite(name, value)
+    if not 0 <= value <= 1:
+        raise ValueError(
+            f"`{name}` must lie in [0, 1]. Received: {name}={value!r}."
+        )
+    return value
+
+
+def _check_terms(loss_terms):
+    terms = list(loss_terms)
+    names = ["policy", "value", "entropy"]
+    for term in terms:
+        if not isinstance(term, LossTerm):
+            raise ValueError(
+                "`loss_terms` must be a list of keras_sparse_rl.agents."
+                f"LossTerm. Received: {term!r} of type {type(term)}."
+            )
+        if term.name in names:
+            raise ValueError(
+                "The names of `loss_terms` must differ from each other and "
+                f"from 'policy', 'value', 'entropy'. Received: {term.name!r} "
+                "again. Give the term another name=…."
+            )
+        names.append(term.name)
+    return terms
+
+
+def _check_heads(model):
+    outputs = getattr(model, "output", None)
+    heads = outputs.get("outputs") if isinstance(outputs, dict) else None
+    if not isinstance(heads, dict) or not {"policy", "value"} <= set(heads):
+        raise ValueError(
+            "`model` must follow the network contract, model({'observation', "
+            "'is_first', 'state'}) -> {'outputs', 'state'}, with outputs "
+            "'policy' and 'value'. Build it by keras_sparse_rl.agents."
+            f"actor_critic_model(...). Received: model={model!r}."
+        )
+    if heads["value"].shape[-1] != 1:
+        raise ValueError(
+            "The model's output 'value' must have one unit. Received: shape "
+            f"{heads['value'].shape}."
+        )

@@ -1,0 +1,166 @@
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+from tf_agents.specs import tensor_spec
+
+from keras_sparse_rl.agents.action_distribution import num_action_outputs
+from keras_sparse_rl.layers import OverTime
+from keras_sparse_rl.layers import ResettableRNN
+
+
+def build_model(observation_spec, heads, torso=None, core=None):
+    """A model of the network contract from torso, core and heads.
+
+    `model({"observation", "is_first", "state"}) -> {"outputs", "state"}`, on
+    sequences `(batch, time, ...)`: the torso sees every observation by itself,
+    the core is the memory, each head reads the core. It is an ordinary
+    functional model: it can be saved, made sparse and inspected as such.
+
+    Args:
+        observation_spec: nest of TF-Agents specs, as the environment's
+            `observation_spec()`.
+        heads: dict of Keras layers by name: the outputs. A head may be a nest
+            of layers, for nests of actions.
+        torso: Keras layer or model from one observation (the nest, without
+            time) to features `(batch, dim)`. None: whole numbers with bounds
+            become one-hot, all is flattened and joined, and a dense layer of
+            64 ReLU units follows.
+        core: None for no memory, or a layer with `initial_state` that is called
+            as `core(inputs, state=…, is_first=…) -> (outputs, state)`, such as
+            `GTrXL` and `ResettableRNN` with `return_state=True`, or a
+            recurrent Keras layer such as `keras.layers.LSTM(64)`.
+
+    Returns:
+        `keras.Model`. Its state is a dict; empty without a core.
+
+    Raises:
+        ValueError: if the core or a head cannot serve.
+
+    Example:
+
+    >>> import keras, tensorflow as tf
+    >>> from keras_sparse_rl.agents import build_model
+    >>> model = build_model(
+    ...     tf.TensorSpec((3,), "float32"),
+    ...     heads={"value": keras.layers.Dense(1)},
+    ...     core=keras.layers.GRU(8),
+    ... )
+    >>> model.output["outputs"]["value"].shape
+    (None, None, 1)
+    """
+    if not isinstance(heads, dict) or not heads:
+        raise ValueError(
+            "`heads` must be a dict of Keras layers by name, such as "
+            f'{{"policy": keras.layers.Dense(4)}}. Received: heads={heads!r}.'
+        )
+    observation_spec = tensor_spec.from_spec(observation_spec)
+    observation = tf.nest.map_structure(
+        lambda spec: keras.Input((None, *spec.shape), dtype=spec.dtype.name),
+        observation_spec,
+    )
+    is_first = keras.Input((None,), dtype="bool", name="is_first")
+    if torso is None:
+        features = keras.layers.Dense(64, "relu", name="torso")(
+            _flat(observation, observation_spec)
+        )
+    else:
+        features = OverTime(torso, name="torso")(observation)
+    state, outputs, new_state = {}, features, {}
+    if core is not None:
+        core = _as_core(core)
+        state = keras.tree.map_structure(
+            lambda x: keras.Input(x.shape[1:], dtype=x.dtype.name),
+            _initial_state(core, features),
+        )
+        outputs, new_state = core(features, state=state, is_first=is_first)
+    named = {
+        name: keras.tree.map_structure(lambda layer: layer(outputs), head)
+        for name, head in heads.items()
+    }
+    return keras.Model(
+        {"observation": observation, "is_first": is_first, "state": state},
+        {"outputs": named, "state": new_state},
+    )
+
+
+def actor_critic_model(observation_spec, action_spec, torso=None, core=None):
+    """`build_model` with the heads of `ActorCriticAgent`.
+
+    A `"policy"` head of the size that the actions need, starting from nearly
+    equal probabilities, and a `"value"` head of one unit.
+
+    Args:
+        observation_spec: nest of TF-Agents specs, as the environment's
+            `observation_spec()`.
+        action_spec: nest of bounded TF-Agents specs, as the environment's
+            `action_spec()`.
+        torso: see `build_model`.
+        core: see `build_model`.
+
+    Returns:
+        `keras.Model` of the network contract.
+
+    Raises:
+        ValueError: if an action has no bounds, or the core cannot serve.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from tf_agents.specs import BoundedTensorSpec
+    >>> from keras_sparse_rl.agents import actor_critic_model
+    >>> model = actor_critic_model(
+    ...     tf.TensorSpec((3,), "float32"), BoundedTensorSpec((), "int32", 0, 4)
+    ... )
+    >>> model.output["outputs"]["policy"].shape
+    (None, None, 5)
+    """
+    action_spec = tensor_spec.from_spec(action_spec)
+    policy = tf.nest.map_structure(
+        lambda size: keras.layers.Dense(
+            size,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        ),
+        num_action_outputs(action_spec),
+    )
+    heads = {"policy": policy, "value": keras.layers.Dense(1)}
+    return build_model(observation_spec, heads, torso, core)
+
+
+def _as_core(core):
+    if isinstance(core, keras.layers.RNN):
+        return ResettableRNN(core, return_state=True)
+    if not hasattr(core, "initial_state"):
+        raise ValueError(
+            "`core` must be a layer with `initial_state(batch_size)` that "
+            "passes its state in and out (GTrXL, ResettableRNN), or a "
+            f"recurrent Keras layer. Received: core={core!r}."
+        )
+    if not getattr(core, "return_state", True):
+        raise ValueError(
+            "`core` must return its state: give it return_state=True. "
+            f"Received: core={core!r}."
+        )
+    return core
+
+
+def _initial_state(core, features):
+    if not core.built:
+        core.build(features.shape)
+    return core.initial_state(1)
+
+
+def _flat(observation, observation_spec):
+    """All observations as one vector a step."""
+    parts = []
+    for x, spec in zip(
+        tf.nest.flatten(observation), tf.nest.flatten(observation_spec)
+    ):
+        size = int(np.prod(spec.shape, dtype=int))
+        if tensor_spec.is_discrete(spec) and hasattr(spec, "minimum"):
+            low, high = int(np.min(spec.minimum)), int(np.max(spec.maximum))
+            if high - low < 256 and spec.dtype != tf.uint8:
+                x = ops.one_hot(ops.cast(x, "int32") - low, high - low + 1)
+                size *= high - low + 1
+        parts.append(keras.layers.Reshape((-1, size))(ops.cast(x, "float32")))
+    return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)

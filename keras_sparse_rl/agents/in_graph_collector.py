@@ -1,0 +1,150 @@
+import tensorflow as tf
+from tf_agents.trajectories import time_step as ts
+from tf_agents.trajectories import trajectory
+
+
+class InGraphCollector(tf.Module):
+    """Collects segments from an `InGraphEnvironment` inside a `tf.function`.
+
+    Args:
+        policy: `ActorCriticPolicy` made with `collect=True`.
+        environment: `environments.InGraphEnvironment`.
+        segment_length: int, steps of a segment.
+        seed: int.
+    """
+
+    def __init__(self, policy, environment, segment_length, seed):
+        super().__init__(name="collector")
+        self._policy = policy
+        self._environment = environment
+        self._segment_length = segment_length
+        batch_size = environment.batch_size
+        self._seed = seed
+        self._count = tf.Variable(0, trainable=False)
+        self._carry = environment.carry
+        self._state = tf.nest.map_structure(
+            tf.Variable, policy.get_initial_state(batch_size)
+        )
+        self._returns = tf.Variable(tf.zeros((batch_size,)), trainable=False)
+        self._collect = tf.function(self.collect)
+
+    def __call__(self, learn):
+        """Collects a segment and learns from it, without leaving the graph.
+
+        Args:
+            learn: `tf.function` from trajectories and figures to figures.
+        """
+        return learn(*self._collect())
+
+    def collect(self):
+        """One segment, from where the last one ended.
+
+        Returns:
+            Tuple of a `Trajectory` `(batch, segment_length + 1, ...)` and a
+            dict of the number of episodes that ended and the sum of their
+            returns.
+        """
+        environment, length = self._environment, self._segment_length
+        state = tf.nest.map_structure(tf.convert_to_tensor, self._state)
+        first_state = state
+        carry = tf.nest.map_structure(tf.convert_to_tensor, self._carry)
+        count = tf.convert_to_tensor(self._count)
+        totals = (
+            tf.convert_to_tensor(self._returns),
+            tf.zeros(()),
+            tf.zeros(()),
+        )
+        example = self._step(carry, state, count)[0]
+        arrays = tf.nest.map_structure(
+            lambda x: tf.TensorArray(x.dtype, length, element_shape=x.shape),
+            example,
+        )
+
+        def body(i, carry, state, totals, arrays):
+            step, carry, state = self._step(carry, state, count + i)
+            arrays = tf.nest.map_structure(
+                lambda array, x: array.write(i, x), arrays, step
+            )
+            returns, ended, returned = totals
+            returns += step["reward"]
+            is_last = tf.cast(
+                tf.equal(step["next_step_type"], ts.StepType.LAST), tf.float32
+            )
+            ended += tf.reduce_sum(is_last)
+            returned += tf.reduce_sum(is_last * returns)
+            totals = returns * (1 - is_last), ended, returned
+            return i + 1, carry, state, totals, arrays
+
+        _, carry, state, totals, arrays = tf.while_loop(
+            lambda i, *_: i < length,
+            body,
+            (0, carry, state, totals, arrays),
+            parallel_iterations=1,
+        )
+        steps = tf.nest.map_structure(
+            lambda array, x: tf.ensure_shape(array.stack(), (length, *x.shape)),
+            arrays,
+            example,
+        )
+        self._count.assign_add(length)
+        self._returns.assign(totals[0])
+        tf.nest.map_structure(lambda v, x: v.assign(x), self._state, state)
+        environment.assign(carry)
+        experience = with_last_step(
+            steps, environment.time_step(carry), first_state
+        )
+        return experience, {"episodes": totals[1], "return_sum": totals[2]}
+
+    def _step(self, carry, state, count):
+        time_step = self._environment.time_step(carry)
+        chosen = self._policy.sample(
+            time_step, state, tf.stack([self._seed, count])
+        )
+        carry = self._environment.advance(carry, chosen.action)
+        step = {
+            "step_type": time_step.step_type,
+            "observation": time_step.observation,
+            "action": chosen.action,
+            "log_probability": chosen.info["log_probability"],
+            "next_step_type": carry["step_type"],
+            "reward": carry["reward"],
+            "discount": carry["discount"],
+        }
+        return step, carry, chosen.state
+
+
+def with_last_step(steps, last, first_state):
+    """Trajectories `(batch, time + 1, ...)` from what was seen step by step.
+
+    Args:
+        steps: dict of nests `(time, batch, ...)`.
+        last: TF-Agents `TimeStep` after them; its action is not yet chosen.
+        first_state: nest `(batch, ...)`, the policy's state at the start.
+
+    Returns:
+        TF-Agents `Trajectory`.
+    """
+
+    def joined(x, end):
+        x = tf.concat([x, tf.cast(end, x.dtype)[tf.newaxis]], axis=0)
+        return tf.transpose(x, [1, 0, *range(2, len(x.shape))])
+
+    def padded(x):
+        return joined(x, tf.zeros_like(x[0]))
+
+    return trajectory.Trajectory(
+        step_type=joined(steps["step_type"], last.step_type),
+        observation=tf.nest.map_structure(
+            joined, steps["observation"], last.observation
+        ),
+        action=tf.nest.map_structure(padded, steps["action"]),
+        policy_info={
+            "log_probability": padded(steps["log_probability"]),
+            "state": tf.nest.map_structure(
+                lambda x: x[:, tf.newaxis], first_state
+            ),
+        },
+        next_step_type=joined(steps["next_step_type"], last.step_type),
+        reward=padded(steps["reward"]),
+        discount=padded(steps["discount"]),
+    )

@@ -1,0 +1,268 @@
+import math
+import pathlib
+
+import keras
+import tensorflow as tf
+from tf_agents.environments import batched_py_environment
+from tf_agents.environments import py_environment
+from tf_agents.environments import tf_environment
+from tf_agents.specs import tensor_spec
+
+from keras_sparse_rl._checks import check_integer
+from keras_sparse_rl.agents.actor_critic_agent import ActorCriticAgent
+from keras_sparse_rl.agents.evaluate import Evaluator
+from keras_sparse_rl.agents.in_graph_collector import InGraphCollector
+from keras_sparse_rl.agents.python_collector import PythonCollector
+from keras_sparse_rl.environments import InGraphEnvironment
+
+
+def train(
+    agent,
+    environment,
+    epochs=10,
+    steps_per_epoch=100,
+    segment_length=32,
+    evaluation_environment=None,
+    evaluation_episodes=20,
+    callbacks=None,
+    checkpoint_directory=None,
+    verbose=1,
+    seed=0,
+):
+    """Trains an agent: collect, learn, evaluate, with Keras' callbacks.
+
+    One step collects a segment from every copy of the environment and learns
+    from it once; with an `InGraphEnvironment` both happen inside one
+    `tf.function`. An epoch is what lies between two evaluations and
+    checkpoints. Callbacks are driven as by `fit`, with `agent.model`.
+
+    Args:
+        agent: `ActorCriticAgent`.
+        environment: `environments.InGraphEnvironment`,
+            `environments.GymnasiumEnvironment`, or another TF-Agents
+            environment.
+        epochs: int, last epoch.
+        steps_per_epoch: int, train steps of an epoch.
+        segment_length: int, environment steps of each copy in a train step.
+        evaluation_environment: environment to evaluate `agent.policy` in
+            after each epoch. None for no evaluation. Not the one that is
+            trained in: it is reset.
+        evaluation_episodes: int.
+        callbacks: list of `keras.callbacks.Callback`.
+        checkpoint_directory: path. A checkpoint is written after each epoch,
+            and training goes on from the last one found there. With in-graph
+            environments it then equals uninterrupted training bit for bit;
+            other environments start new episodes.
+        verbose: 0 silent, 1 progress bar, 2 a line an epoch.
+        seed: int, of the actions.
+
+    Returns:
+        `keras.callbacks.History`; keys of its `history`: `return` (mean
+        return of the episodes that ended in the epoch), `episodes`, `loss`,
+        each loss term, `gradient_norm`, and with evaluation
+        `evaluation_return`, `evaluation_low` and `evaluation_high` (95 %
+        interval).
+
+    Raises:
+        ValueError: if environment and agent do not fit, or a number is out of
+            range.
+        FloatingPointError: if a loss or gradient is not finite; names step
+            and loss term. The weights are those before that step.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_sparse_rl import agents, environments
+    >>> environment = environments.TMaze(length=3, batch_size=4)
+    >>> agent = agents.ActorCriticAgent(
+    ...     environment.time_step_spec(), environment.action_spec(),
+    ...     agents.actor_critic_model(
+    ...         environment.observation_spec(), environment.action_spec()),
+    ...     keras.optimizers.Adam(1e-3))
+    >>> history = agents.train(agent, environment, epochs=2,
+    ...                        steps_per_epoch=2, verbose=0)
+    >>> len(history.history["loss"])
+    2
+    """
+    for name, value in (
+        ("epochs", epochs),
+        ("steps_per_epoch", steps_per_epoch),
+        ("segment_length", segment_length),
+    ):
+        check_integer(name, value)
+    if not isinstance(agent, ActorCriticAgent):
+        raise ValueError(
+            "`agent` must be a keras_sparse_rl.agents.ActorCriticAgent. "
+            f"Received: {type(agent)}. TF-Agents' own agents are trained by "
+            "their drivers and learners."
+        )
+    environment = _check_environment("environment", environment, agent)
+    in_graph = isinstance(environment, InGraphEnvironment)
+    collector = (InGraphCollector if in_graph else PythonCollector)(
+        agent.collect_policy, environment, segment_length, seed
+    )
+    evaluator = None
+    if evaluation_environment is not None:
+        if evaluation_environment is environment:
+            raise ValueError(
+                "`evaluation_environment` must be another object than "
+                "`environment`: evaluation resets it. Make a second one."
+            )
+        evaluator = Evaluator(
+            agent.policy,
+            _check_environment(
+                "evaluation_environment", evaluation_environment, agent
+            ),
+            evaluation_episodes,
+        )
+    run = _Run(agent, collector, environment, checkpoint_directory)
+    callbacks = keras.callbacks.CallbackList(
+        callbacks,
+        add_history=True,
+        add_progbar=verbose != 0,
+        model=agent.model,
+        verbose=verbose,
+        epochs=epochs,
+        steps=steps_per_epoch,
+    )
+    agent.model.stop_training = False
+    callbacks.on_train_begin()
+    logs = {}
+    for epoch in range(int(run.epoch), epochs):
+        callbacks.on_epoch_begin(epoch)
+        figures = []
+        for step in range(steps_per_epoch):
+            callbacks.on_train_batch_begin(step)
+            figures.append(run.step())
+            logs = _summary(figures)
+            callbacks.on_train_batch_end(step, logs)
+        if evaluator is not None:
+            found = evaluator()
+            logs["evaluation_return"] = found.mean
+            logs["evaluation_low"] = found.low
+            logs["evaluation_high"] = found.high
+        run.save(epoch + 1)
+        callbacks.on_epoch_end(epoch, logs)
+        if agent.model.stop_training:
+            break
+    callbacks.on_train_end(logs)
+    return agent.model.history
+
+
+class _Run:
+    """The train step as one graph, and all that a checkpoint holds."""
+
+    def __init__(self, agent, collector, environment, directory):
+        self._agent = agent
+        self._collector = collector
+        self.epoch = tf.Variable(0, trainable=False)
+        self._names = None
+        self._learn = tf.function(self._learn_from)
+        self._in_graph = isinstance(collector, InGraphCollector)
+        if self._in_graph:
+            self._fused = tf.function(
+                lambda: self._learn_from(*collector.collect())
+            )
+        self._manager = None
+        if directory is not None:
+            checkpoint = tf.train.Checkpoint(
+                model=agent.model,
+                optimizer=agent.model.optimizer,
+                train_step=agent.train_step_counter,
+                collector=collector,
+                policies=[agent.policy, agent.collect_policy],
+                carry=environment.carry if self._in_graph else None,
+                epoch=self.epoch,
+            )
+            self._manager = tf.train.CheckpointManager(
+                checkpoint, str(pathlib.Path(directory)), max_to_keep=2
+            )
+            if self._manager.latest_checkpoint:
+                checkpoint.restore(
+                    self._manager.latest_checkpoint
+                ).assert_existing_objects_matched()
+
+    def _learn_from(self, experience, figures):
+        info = self._agent.train(experience)
+        named = {"loss": info.loss, **info.extra, **figures}
+        self._names = list(named)
+        return experience, tf.stack(
+            [tf.cast(x, tf.float32) for x in named.values()]
+        )
+
+    def step(self):
+        """One train step; its figures by name."""
+        if self._in_graph:
+            experience, values = self._fused()
+        else:
+            experience, values = self._learn(*self._collector.collect())
+        figures = dict(zip(self._names, values.numpy().tolist()))
+        if not figures.pop("finite"):
+            terms = self._agent.non_finite_terms(experience)
+            raise FloatingPointError(
+                "Training stopped at train step "
+                f"{int(self._agent.train_step_counter)}: loss or gradient of "
+                f"{' and '.join(map(repr, terms)) or 'their sum'} is not "
+                "finite. The step was not taken and the last checkpoint is "
+                "intact. Lower the learning rate, or clip gradients "
+                "(global_clipnorm of the optimizer)."
+            )
+        return figures
+
+    def save(self, epoch):
+        self.epoch.assign(epoch)
+        if self._manager is not None:
+            self._manager.save()
+
+
+def _summary(figures):
+    """Means over the epoch so far; returns over its episodes."""
+    number = len(figures)
+    logs = {
+        name: math.fsum(step[name] for step in figures) / number
+        for name in figures[0]
+        if name not in ("episodes", "return_sum")
+    }
+    episodes = math.fsum(step["episodes"] for step in figures)
+    returned = math.fsum(step["return_sum"] for step in figures)
+    logs["episodes"] = episodes
+    logs["return"] = returned / episodes if episodes else math.nan
+    return logs
+
+
+def _check_environment(name, environment, agent):
+    if isinstance(environment, py_environment.PyEnvironment):
+        if not environment.batched:
+            environment = batched_py_environment.BatchedPyEnvironment(
+                [environment], multithreading=False
+            )
+    elif not isinstance(environment, tf_environment.TFEnvironment):
+        raise ValueError(
+            f"`{name}` must be an environment of TF-Agents. Received: "
+            f"{type(environment)}. For Gymnasium use keras_sparse_rl."
+            "environments.GymnasiumEnvironment."
+        )
+    for what, found, expected in (
+        ("action_spec", environment.action_spec(), agent.action_spec),
+        (
+            "observation_spec",
+            environment.observation_spec(),
+            agent.time_step_spec.observation,
+        ),
+    ):
+        if _form(found) != _form(expected):
+            raise ValueError(
+                f"The {what} of `{name}` is not the agent's. Received: "
+                f"{found}; the agent has {expected}."
+            )
+    return environment
+
+
+def _form(spec):
+    spec = tensor_spec.from_spec(spec)
+    return [(path, tuple(x.shape), x.dtype) for path, x in _with_paths(spec)]
+
+
+def _with_paths(nest):
+    paths = [str(path) for path, _ in keras.tree.flatten_with_path(nest)]
+    return zip(paths, tf.nest.flatten(nest))
