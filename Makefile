@@ -37,6 +37,7 @@ $(READY): setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
 	$(RUN) -m pip install --quiet -e ".[dev,examples]"
+	$(RUN) -m pip install --quiet --no-deps tf-agents==0.19.0
 	touch $(READY)
 
 clean:

@@ -21,6 +21,8 @@ EXTRAS = {
         "gymnasium>=1.0",
         "numpy<2.4",
         "pillow",
+        "scipy>=1.11",
+        "setuptools",  # has the distutils that TF-Agents imports
         "six",
         "tensorflow-probability>=0.25",
         "tf-keras",
@@ -37,10 +39,12 @@ EXTRAS = {
         "pytest>=8.0",
         "pytest-xdist>=3.5",
         "ruff==0.17.*",
-        "scipy>=1.11",
         "tensorboard>=2.18",
     ],
 }
+
+# The tests and notebooks use everything but Ray.
+EXTRAS["dev"] += EXTRAS["agents"]
 
 setup(
     name="keras_sparse_rl",

@@ -59,6 +59,10 @@ def build_model(observation_spec, heads, torso=None, core=None):
         lambda spec: keras.Input((None, *spec.shape), dtype=spec.dtype.name),
         observation_spec,
     )
+    if not tf.nest.is_nested(observation_spec):
+        observation = keras.Input(
+            observation.shape[1:], dtype=observation.dtype, name="observation"
+        )
     is_first = keras.Input((None,), dtype="bool", name="is_first")
     if torso is None:
         features = keras.layers.Dense(64, "relu", name="torso")(
@@ -159,7 +163,7 @@ def _flat(observation, observation_spec):
         size = int(np.prod(spec.shape, dtype=int))
         if tensor_spec.is_discrete(spec) and hasattr(spec, "minimum"):
             low, high = int(np.min(spec.minimum)), int(np.max(spec.maximum))
-            if high - low < 256 and spec.dtype != tf.uint8:
+            if high - low < 1024 and spec.dtype != tf.uint8:
                 x = ops.one_hot(ops.cast(x, "int32") - low, high - low + 1)
                 size *= high - low + 1
         parts.append(keras.layers.Reshape((-1, size))(ops.cast(x, "float32")))

@@ -63,16 +63,23 @@ def evaluate(policy, environment, episodes=100, time_limit=100_000):
 class Evaluator:
     """`evaluate`, to be called again and again: its graph is made once."""
 
-    def __init__(self, policy, environment, episodes=100, time_limit=100_000):
+    def __init__(
+        self,
+        policy,
+        environment,
+        episodes=100,
+        time_limit=100_000,
+        jit_compile=False,
+    ):
         batch_size = environment.batch_size
         self._per_copy = -(-check_integer("episodes", episodes) // batch_size)
         self._time_limit = check_integer("time_limit", time_limit)
         self._policy = policy
         self._environment = environment
         if isinstance(environment, InGraphEnvironment):
-            self._run = tf.function(self._chunk)
+            self._run = tf.function(self._chunk, jit_compile=jit_compile)
         else:
-            self._act = tf.function(policy.action)
+            self._act = tf.function(policy.action, jit_compile=jit_compile)
             self._run = self._steps
 
     def __call__(self):

@@ -11,9 +11,12 @@ class InGraphCollector(tf.Module):
         environment: `environments.InGraphEnvironment`.
         segment_length: int, steps of a segment.
         seed: int.
+        jit_compile: bool.
     """
 
-    def __init__(self, policy, environment, segment_length, seed):
+    def __init__(
+        self, policy, environment, segment_length, seed, jit_compile=False
+    ):
         super().__init__(name="collector")
         self._policy = policy
         self._environment = environment
@@ -26,15 +29,18 @@ class InGraphCollector(tf.Module):
             tf.Variable, policy.get_initial_state(batch_size)
         )
         self._returns = tf.Variable(tf.zeros((batch_size,)), trainable=False)
-        self._collect = tf.function(self.collect)
+        self._jit_compile = jit_compile
 
-    def __call__(self, learn):
-        """Collects a segment and learns from it, without leaving the graph.
+    def with_learning(self, learn):
+        """A function that collects a segment and learns, in one graph.
 
         Args:
-            learn: `tf.function` from trajectories and figures to figures.
+            learn: function from trajectories and a dict of figures, as
+                `collect` returns them.
         """
-        return learn(*self._collect())
+        return tf.function(
+            lambda: learn(*self.collect()), jit_compile=self._jit_compile
+        )
 
     def collect(self):
         """One segment, from where the last one ended.

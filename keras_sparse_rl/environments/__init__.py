@@ -4,8 +4,8 @@ from keras_sparse_rl import _tf_agents  # says what is missing, first of all
 from keras_sparse_rl.environments.gymnasium_environment import (
     GymnasiumEnvironment,
 )
-from keras_sparse_rl.environments.in_graph_environment import (
-    InGraphEnvironment,
-)
+from keras_sparse_rl.environments.in_graph_environment import InGraphEnvironment
+from keras_sparse_rl.environments.numpad import Numpad
+from keras_sparse_rl.environments.random_grid_world import RandomGridWorld
 from keras_sparse_rl.environments.repeat_previous import RepeatPrevious
 from keras_sparse_rl.environments.t_maze import TMaze

@@ -133,7 +133,9 @@ def _vector(environment, batch_size):
             )
         return gymnasium.vector.SyncVectorEnv([lambda: environment])
     if isinstance(environment, str):
-        make = functools.partial(gymnasium.make, environment)
+        make = functools.partial(
+            gymnasium.make, environment, disable_env_checker=True
+        )
     elif callable(environment):
         make = environment
     else:

@@ -104,16 +104,23 @@ class InGraphEnvironment(tf_environment.TFEnvironment):
         """
         count = carry["count"]
         was_last = tf.equal(carry["step_type"], ts.StepType.LAST)
-        new = self._start(self._seed_at(count, 0))
         state, reward, terminated, truncated = self._advance(
             carry["state"], action, self._seed_at(count, 1)
         )
+
+        def restarted():
+            return tf.nest.map_structure(
+                lambda new, old: tf.where(_like(was_last, old), new, old),
+                self._start(self._seed_at(count, 0)),
+                state,
+            )
+
         ended = tf.logical_or(terminated, truncated)
         step_type = tf.where(ended, ts.StepType.LAST, ts.StepType.MID)
         discount = 1.0 - tf.cast(terminated, tf.float32)
         return {
-            "state": tf.nest.map_structure(
-                lambda a, b: tf.where(_like(was_last, a), a, b), new, state
+            "state": tf.cond(
+                tf.reduce_any(was_last), restarted, lambda: state
             ),
             "step_type": tf.where(was_last, ts.StepType.FIRST, step_type),
             "reward": tf.where(was_last, 0.0, tf.cast(reward, tf.float32)),

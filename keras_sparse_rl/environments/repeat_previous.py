@@ -2,9 +2,7 @@ import tensorflow as tf
 from tf_agents.specs import BoundedTensorSpec
 
 from keras_sparse_rl._checks import check_integer
-from keras_sparse_rl.environments.in_graph_environment import (
-    InGraphEnvironment,
-)
+from keras_sparse_rl.environments.in_graph_environment import InGraphEnvironment
 
 SUITS, CARDS = 4, 52
 
@@ -13,11 +11,12 @@ class RepeatPrevious(InGraphEnvironment):
     """Says again which suit was dealt some steps ago.
 
     The task of popgym ("POPGym" by Morad et al. 2023,
-    https://arxiv.org/abs/2303.01859): a shuffled deck of 52 cards is dealt;
-    from step `delay` on, the action shall be the suit seen `delay` steps
-    before the present one. Each such action earns or costs
-    1 / (52 * decks - delay), so the best return is 1, and acting at random
-    gives -0.5 on average. An episode ends with its deck.
+    https://arxiv.org/abs/2303.01859): a shuffled deck of 52 cards is dealt,
+    suit by suit; the action shall be the suit seen `delay` steps before the
+    present one. Each action for which there was one earns or costs
+    1 / (52 * decks - 1 - delay), so the best return is 1, and acting at
+    random gives -0.5 on average. An episode ends with its deck. The default
+    is popgym's `RepeatPreviousEasy`, which counts the present card too (k=4).
 
     Args:
         delay: int, how many steps back.
@@ -31,12 +30,12 @@ class RepeatPrevious(InGraphEnvironment):
     Example:
 
     >>> from keras_sparse_rl.environments import RepeatPrevious
-    >>> environment = RepeatPrevious(delay=4, batch_size=3)
+    >>> environment = RepeatPrevious(delay=3, batch_size=3)
     >>> environment.reset().observation.shape
     TensorShape([3])
     """
 
-    def __init__(self, delay=4, batch_size=1, seed=0, decks=1):
+    def __init__(self, delay=3, batch_size=1, seed=0, decks=1):
         decks = check_integer("decks", decks)
         self._cards = CARDS * decks
         self._delay = check_integer("delay", delay, minimum=0)
@@ -58,12 +57,13 @@ class RepeatPrevious(InGraphEnvironment):
         deck, time = state["deck"], state["time"]
         asked = tf.maximum(time - self._delay, 0)
         suit = tf.gather(deck, asked, axis=1, batch_dims=1)
-        scale = 1.0 / (self._cards - self._delay)
+        scale = 1.0 / (self._cards - 1 - self._delay)
         right = tf.equal(tf.cast(action, tf.int32), suit)
         reward = tf.where(right, scale, -scale)
         reward = tf.where(time >= self._delay, reward, 0.0)
-        ended = time + 1 >= self._cards
+        # A row that has ended is restarted next; its time stays in the deck.
         time = tf.minimum(time + 1, self._cards - 1)
+        ended = tf.equal(time, self._cards - 1)
         return {"deck": deck, "time": time}, reward, ended, tf.zeros_like(ended)
 
     def _observe(self, state):

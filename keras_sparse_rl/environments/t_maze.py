@@ -4,9 +4,7 @@ from tf_agents.specs import BoundedTensorSpec
 
 from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl._checks import check_non_negative
-from keras_sparse_rl.environments.in_graph_environment import (
-    InGraphEnvironment,
-)
+from keras_sparse_rl.environments.in_graph_environment import InGraphEnvironment
 from keras_sparse_rl.environments.pictures import blocks
 
 FORWARD, LEFT, RIGHT = range(3)
