@@ -2,6 +2,8 @@
 
 from keras_sparse_rl import _tf_agents  # says what is missing, first of all
 from keras_sparse_rl.agents.action_distribution import action_distribution
+from keras_sparse_rl.agents.action_distribution import action_entropy
+from keras_sparse_rl.agents.action_distribution import action_log_probability
 from keras_sparse_rl.agents.action_distribution import num_action_outputs
 from keras_sparse_rl.agents.actor_critic_agent import ActorCriticAgent
 from keras_sparse_rl.agents.actor_critic_policy import ActorCriticPolicy

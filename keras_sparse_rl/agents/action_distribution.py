@@ -71,8 +71,27 @@ def action_distribution(outputs, action_spec, squash=True):
     )
 
 
-def log_probability(distribution, action):
-    """Log-probability of a nest of actions, summed over the nest."""
+def action_log_probability(distribution, action):
+    """Log-probability of a nest of actions.
+
+    Args:
+        distribution: nest of distributions, as of `action_distribution`.
+        action: nest of actions.
+
+    Returns:
+        Tensor of the distributions' batch shape, summed over the nest.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from tf_agents.specs import BoundedTensorSpec
+    >>> from keras_sparse_rl.agents import action_distribution
+    >>> from keras_sparse_rl.agents import action_log_probability
+    >>> spec = (BoundedTensorSpec((), "int32", 0, 1),) * 2
+    >>> both = action_distribution((tf.zeros((1, 2)),) * 2, spec)
+    >>> tf.exp(action_log_probability(both, ([0], [1]))).numpy()
+    array([0.25], dtype=float32)
+    """
     return tf.add_n(
         tf.nest.flatten(
             tf.nest.map_structure(
@@ -82,9 +101,27 @@ def log_probability(distribution, action):
     )
 
 
-def entropy(distribution):
-    """Entropy in nats, summed over the nest; of a squashed normal variable
-    that before squashing, which has a closed form.
+def action_entropy(distribution):
+    """Entropy of a nest of distributions over actions.
+
+    Of a squashed normal variable it is that before squashing, which has a
+    closed form.
+
+    Args:
+        distribution: nest of distributions, as of `action_distribution`.
+
+    Returns:
+        Tensor of the distributions' batch shape, in nats, summed over the
+        nest.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from tf_agents.specs import BoundedTensorSpec
+    >>> from keras_sparse_rl.agents import action_distribution, action_entropy
+    >>> spec = BoundedTensorSpec((), "int32", 0, 1)
+    >>> action_entropy(action_distribution(tf.zeros((1, 2)), spec)).numpy()
+    array([0.6931472], dtype=float32)
     """
     return tf.add_n(
         [

@@ -7,8 +7,8 @@ from keras_sparse_rl._checks import check_finite
 from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl._checks import check_non_negative
 from keras_sparse_rl.agents.action_distribution import action_distribution
-from keras_sparse_rl.agents.action_distribution import entropy
-from keras_sparse_rl.agents.action_distribution import log_probability
+from keras_sparse_rl.agents.action_distribution import action_entropy
+from keras_sparse_rl.agents.action_distribution import action_log_probability
 from keras_sparse_rl.agents.actor_critic_policy import ActorCriticPolicy
 from keras_sparse_rl.agents.keras_network import KerasNetwork
 from keras_sparse_rl.agents.loss_term import LossTerm
@@ -243,7 +243,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
             "policy": -targets.advantage_tm1 * segment.log_probability,
             "value": 0.5 * self._value_coefficient * error**2,
             "entropy": -self._entropy_coefficient
-            * entropy(segment.distribution),
+            * action_entropy(segment.distribution),
         }
         for term in self._loss_terms:
             loss = term.loss(segment)
@@ -290,7 +290,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
             ),
             outputs=outputs,
             distribution=distribution,
-            log_probability=log_probability(distribution, action),
+            log_probability=action_log_probability(distribution, action),
             behaviour_log_probability=behaviour,
             value=tf.squeeze(outputs["value"], -1),
             vtrace=None,

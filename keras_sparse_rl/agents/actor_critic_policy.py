@@ -2,7 +2,7 @@ import tensorflow as tf
 from tf_agents.policies import tf_policy
 from tf_agents.trajectories import policy_step
 
-from keras_sparse_rl.agents.action_distribution import log_probability
+from keras_sparse_rl.agents.action_distribution import action_log_probability
 
 
 class ActorCriticPolicy(tf_policy.TFPolicy):
@@ -97,7 +97,7 @@ class ActorCriticPolicy(tf_policy.TFPolicy):
         info = ()
         if self._collect:
             info = {
-                "log_probability": log_probability(distribution, action),
+                "log_probability": action_log_probability(distribution, action),
                 "state": policy_state,
             }
         return policy_step.PolicyStep(action, state, info)

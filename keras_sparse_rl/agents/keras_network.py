@@ -124,6 +124,10 @@ class KerasNetwork(_Network):
     non_trainable_weights = non_trainable_variables
 
     @property
+    def losses(self):
+        return self._model.losses
+
+    @property
     def layers(self):
         return getattr(self._model, "layers", [self._model])
 
@@ -284,8 +288,11 @@ def _contract_state(model):
 
 
 def _is_functional(model):
-    return isinstance(model, keras.Model) and bool(
-        getattr(model, "inputs", None)
+    """Whether `model.input` is the structure of its inputs."""
+    return (
+        isinstance(model, keras.Model)
+        and not isinstance(model, keras.Sequential)
+        and bool(getattr(model, "inputs", None))
     )
 
 
@@ -318,7 +325,7 @@ def _check_state(found, expected):
 
 
 def _clone(model):
-    if isinstance(model, keras.Model) and _is_functional(model):
+    if isinstance(model, keras.Sequential) or _is_functional(model):
         return keras.models.clone_model(model)
     return type(model).from_config(model.get_config())
 

@@ -165,9 +165,11 @@ class _Run:
         self._step = collector.with_learning(self._learn_from)
         self._manager = None
         if directory is not None:
+            # Every variable by its place: Keras' own tracking leaves out the
+            # seeds of dropout.
             checkpoint = tf.train.Checkpoint(
-                model=agent.model,
-                optimizer=agent.model.optimizer,
+                model=[v.value for v in agent.model.variables],
+                optimizer=[v.value for v in agent.model.optimizer.variables],
                 train_step=agent.train_step_counter,
                 collector=collector,
                 policies=[agent.policy, agent.collect_policy],

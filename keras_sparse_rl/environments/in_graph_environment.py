@@ -119,9 +119,7 @@ class InGraphEnvironment(tf_environment.TFEnvironment):
         step_type = tf.where(ended, ts.StepType.LAST, ts.StepType.MID)
         discount = 1.0 - tf.cast(terminated, tf.float32)
         return {
-            "state": tf.cond(
-                tf.reduce_any(was_last), restarted, lambda: state
-            ),
+            "state": tf.cond(tf.reduce_any(was_last), restarted, lambda: state),
             "step_type": tf.where(was_last, ts.StepType.FIRST, step_type),
             "reward": tf.where(was_last, 0.0, tf.cast(reward, tf.float32)),
             "discount": tf.where(was_last, 1.0, discount),

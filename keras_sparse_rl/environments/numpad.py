@@ -111,9 +111,12 @@ class Numpad(InGraphEnvironment):
 
     def _observe(self, state):
         pads = self._size**2
-        lights = tf.one_hot(state["sequence"], pads) * tf.sequence_mask(
-            state["lit"], self._length, tf.float32
-        )[..., tf.newaxis]
+        lights = (
+            tf.one_hot(state["sequence"], pads)
+            * tf.sequence_mask(state["lit"], self._length, tf.float32)[
+                ..., tf.newaxis
+            ]
+        )
         here = tf.one_hot(state["pad"], pads)
         return tf.concat([here, tf.reduce_sum(lights, axis=1)], axis=-1)
 
