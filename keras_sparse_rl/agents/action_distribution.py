@@ -133,6 +133,19 @@ def action_entropy(distribution):
     )
 
 
+def within_bounds(action, action_spec):
+    """Clips continuous actions to their bounds; others stay as they are."""
+
+    def clipped(x, spec):
+        if tensor_spec.is_discrete(spec):
+            return x
+        return tf.clip_by_value(
+            x, tf.cast(spec.minimum, x.dtype), tf.cast(spec.maximum, x.dtype)
+        )
+
+    return tf.nest.map_structure(clipped, action, action_spec)
+
+
 def check_action_outputs(outputs, action_spec):
     """Raises unless outputs have the nest and sizes that a spec needs."""
     sizes = num_action_outputs(action_spec)

@@ -194,7 +194,9 @@ class ActorCriticAgent(tf_agent.TFAgent):
         finite = _all_finite([*losses.values(), *gradients])
 
         def apply():
-            self.model.optimizer.apply(gradients, variables)
+            # Optimizers want tensors of one graph, that of this branch.
+            inside = [g if g is None else tf.identity(g) for g in gradients]
+            self.model.optimizer.apply(inside, variables)
             return tf.constant(True)
 
         # A step that is not finite changes nothing; `train` reports it.

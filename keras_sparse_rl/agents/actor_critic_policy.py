@@ -58,6 +58,9 @@ class ActorCriticPolicy(tf_policy.TFPolicy):
             policy_state_spec=network.state_spec,
             info_spec=info_spec,
             automatic_state_reset=False,
+            # What is learned from is the action that was drawn; collectors
+            # and `GymnasiumEnvironment` clip what they play.
+            clip=not collect,
         )
         self._network = network
         self._greedy = greedy
@@ -96,10 +99,8 @@ class ActorCriticPolicy(tf_policy.TFPolicy):
             )
         info = ()
         if self._collect:
-            info = {
-                "log_probability": action_log_probability(distribution, action),
-                "state": policy_state,
-            }
+            log_probability = action_log_probability(distribution, action)
+            info = {"log_probability": log_probability, "state": policy_state}
         return policy_step.PolicyStep(action, state, info)
 
     def _distribution(self, time_step, policy_state):
@@ -108,7 +109,11 @@ class ActorCriticPolicy(tf_policy.TFPolicy):
             step_type=time_step.step_type,
             network_state=policy_state,
         )
-        return policy_step.PolicyStep(distribution, state)
+        info = ()
+        if self._collect:  # no action is drawn, so there is none to report
+            nothing = tf.zeros_like(time_step.reward)
+            info = {"log_probability": nothing, "state": policy_state}
+        return policy_step.PolicyStep(distribution, state, info)
 
     def _action(self, time_step, policy_state, seed=None):
         if seed is None:

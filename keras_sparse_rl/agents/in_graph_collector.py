@@ -2,6 +2,8 @@ import tensorflow as tf
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
+from keras_sparse_rl.agents.action_distribution import within_bounds
+
 
 class InGraphCollector(tf.Module):
     """Collects segments from an `InGraphEnvironment` inside a `tf.function`.
@@ -25,9 +27,11 @@ class InGraphCollector(tf.Module):
         self._seed = seed
         self._count = tf.Variable(0, trainable=False)
         self._carry = environment.carry
-        self._state = tf.nest.map_structure(
-            tf.Variable, policy.get_initial_state(batch_size)
-        )
+        # A plain list: checkpoints leave out nests of TF-Agents' types.
+        self._state = [
+            tf.Variable(x, trainable=False)
+            for x in tf.nest.flatten(policy.get_initial_state(batch_size))
+        ]
         self._returns = tf.Variable(tf.zeros((batch_size,)), trainable=False)
         self._jit_compile = jit_compile
 
@@ -51,7 +55,10 @@ class InGraphCollector(tf.Module):
             returns.
         """
         environment, length = self._environment, self._segment_length
-        state = tf.nest.map_structure(tf.convert_to_tensor, self._state)
+        state = tf.nest.pack_sequence_as(
+            self._policy.policy_state_spec,
+            [tf.convert_to_tensor(x) for x in self._state],
+        )
         first_state = state
         carry = tf.nest.map_structure(tf.convert_to_tensor, self._carry)
         count = tf.convert_to_tensor(self._count)
@@ -94,7 +101,8 @@ class InGraphCollector(tf.Module):
         )
         self._count.assign_add(length)
         self._returns.assign(totals[0])
-        tf.nest.map_structure(lambda v, x: v.assign(x), self._state, state)
+        for variable, x in zip(self._state, tf.nest.flatten(state)):
+            variable.assign(x)
         environment.assign(carry)
         experience = with_last_step(
             steps, environment.time_step(carry), first_state
@@ -106,7 +114,8 @@ class InGraphCollector(tf.Module):
         chosen = self._policy.sample(
             time_step, state, tf.stack([self._seed, count])
         )
-        carry = self._environment.advance(carry, chosen.action)
+        played = within_bounds(chosen.action, self._policy.action_spec)
+        carry = self._environment.advance(carry, played)
         step = {
             "step_type": time_step.step_type,
             "observation": time_step.observation,

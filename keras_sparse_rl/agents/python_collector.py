@@ -3,6 +3,7 @@ import tensorflow as tf
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 
+from keras_sparse_rl.agents.action_distribution import within_bounds
 from keras_sparse_rl.agents.in_graph_collector import with_last_step
 
 
@@ -59,8 +60,10 @@ class PythonCollector(tf.Module):
                 state,
                 tf.stack([seed, count]),
             )
+            played = within_bounds(step.action, policy.action_spec)
+            log_probability = step.info["log_probability"]
             return tf.nest.flatten(
-                (step.action, step.info["log_probability"], step.state)
+                (step.action, played, log_probability, step.state)
             )
 
         return act.get_concrete_function(tf.TensorSpec((), tf.int32), *flat)
@@ -105,19 +108,20 @@ class PythonCollector(tf.Module):
             found = self._act(
                 *map(tf.convert_to_tensor, [i, *tf.nest.flatten(tensors)])
             )
-            action = tf.nest.pack_sequence_as(
-                self._action_spec, [x.numpy() for x in found[:number]]
+            found, state = found[: 2 * number + 1], found[2 * number + 1 :]
+            self._state = tf.nest.pack_sequence_as(self._state, state)
+            *actions, log_probability = (x.numpy() for x in found)
+            action, played = (
+                tf.nest.pack_sequence_as(self._action_spec, part)
+                for part in (actions[:number], actions[number:])
             )
-            self._state = tf.nest.pack_sequence_as(
-                self._state, found[number + 1 :]
-            )
-            then = as_arrays(self._environment.step(action))
+            then = as_arrays(self._environment.step(played))
             steps.append(
                 {
                     "step_type": now.step_type,
                     "observation": now.observation,
                     "action": action,
-                    "log_probability": found[number].numpy(),
+                    "log_probability": log_probability,
                     "next_step_type": then.step_type,
                     "reward": then.reward,
                     "discount": then.discount,

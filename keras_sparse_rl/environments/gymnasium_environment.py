@@ -19,7 +19,8 @@ class GymnasiumEnvironment(py_environment.PyEnvironment):
 
     Spaces `Box`, `Discrete`, `MultiDiscrete`, `MultiBinary`, and `Dict` and
     `Tuple` of them become specs; 64-bit floats become 32-bit ones. Discrete
-    actions count from 0 whatever the space's `start` is.
+    actions count from 0 whatever the space's `start` is; continuous ones are
+    clipped to their bounds.
 
     Args:
         environment: str, the id of a registered environment; or a function
@@ -213,4 +214,6 @@ def _from_spec(x, space):
     x = np.asarray(x)
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         return (x + space.start).astype(space.dtype)
+    if isinstance(space, spaces.Box):
+        x = np.clip(x, space.low, space.high)
     return x.astype(space.dtype)

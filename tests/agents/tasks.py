@@ -20,7 +20,7 @@ CORES = {
     "none": lambda: None,
     "LSTM": lambda: keras.layers.LSTM(5),
     "GRU": lambda: keras.layers.GRU(5),
-    "GTrXL": lambda: layers.GTrXL(2, 2, 3, 8, 4, return_state=True),
+    "GTrXL": lambda: layers.GTrXL(1, 2, 3, 8, 4, return_state=True),
 }
 
 
