@@ -8,7 +8,9 @@ import sys
 import pytest
 
 import keras_sparse_rl
+from keras_sparse_rl import agents
 from keras_sparse_rl import callbacks
+from keras_sparse_rl import environments
 from keras_sparse_rl import layers
 from keras_sparse_rl import losses
 from keras_sparse_rl import optimizers
@@ -19,7 +21,15 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 PUBLIC = [
     (module, name)
-    for module in (layers, callbacks, losses, optimizers, sparsity)
+    for module in (
+        layers,
+        callbacks,
+        losses,
+        optimizers,
+        sparsity,
+        agents,
+        environments,
+    )
     for name in dir(module)
     if not name.startswith("_")
     and getattr(getattr(module, name), "__module__", "").startswith(

@@ -107,3 +107,25 @@ def test_character_model(tmp_path):
     text.write_text("too short")
     done = run("--text", text, script="character_model")
     assert done.returncode != 0 and "has 9 characters" in done.stderr
+
+
+def test_memory_agents(tmp_path):
+    done = run(
+        *("--length", 2, "--steps", 2048, "--steps-per-epoch", 1),
+        *("--memories", "lstm", "--output", tmp_path),
+        script="memory_agents",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "t_maze lstm seed 0: mean return" in done.stdout
+    picture = (tmp_path / "t_maze-2.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_memory_agents_says_what_is_missing(monkeypatch):
+    from examples import memory_agents
+
+    for name in ("bsuite", "popgym", "minigrid"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for task in ("memory_len", "repeat_previous", "memory_s7"):
+        with pytest.raises(SystemExit, match="needs a package"):
+            memory_agents.make(task, 3, 0)

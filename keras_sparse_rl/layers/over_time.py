@@ -41,6 +41,7 @@ class OverTime(keras.layers.Layer):
                 f"Received: layer={layer!r} of type {type(layer)}."
             )
         self.layer = layer
+        self.supports_masking = True
 
     def build(self, input_shape):
         if not self.layer.built and _is_shape(input_shape):

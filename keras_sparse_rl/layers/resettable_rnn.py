@@ -83,14 +83,24 @@ class ResettableRNN(keras.layers.Layer):
             flag = ops.zeros_like(inputs[..., :1])
         else:
             flag = ops.cast(ops.expand_dims(is_first, -1), inputs.dtype)
-        if state is not None:
-            state = self._as_list(state)
-        outputs, *states = self._rnn(
-            ops.concatenate([inputs, flag], axis=-1),
-            initial_state=state,
-            mask=mask,
-            training=training,
+        if state is None:
+            state = self.initial_state(ops.shape(inputs)[0])
+        state = keras.tree.pack_sequence_as(
+            self.cell.state_size, self._as_list(state)
         )
+        inputs = ops.concatenate([inputs, flag], axis=-1)
+        if inputs.shape[1] == 1 and mask is None:  # acting needs no loop
+            outputs, states = self._rnn.cell(
+                inputs[:, 0], state, training=training
+            )
+            outputs = ops.expand_dims(outputs, 1)
+        else:
+            outputs, *states = self._rnn(
+                inputs,
+                initial_state=state if isinstance(state, list) else [state],
+                mask=mask,
+                training=training,
+            )
         if not self.return_state:
             return outputs
         return outputs, _as_dict(keras.tree.flatten(states))

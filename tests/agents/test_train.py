@@ -52,7 +52,6 @@ def test_learns_the_maze_in_graph_and_in_python():
             epochs=2,
             steps_per_epoch=40,
             segment_length=16,
-            jit_compile=environment is maze,
             verbose=0,
         ).history
         assert history["return"][1] > history["return"][0]

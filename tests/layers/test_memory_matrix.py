@@ -39,6 +39,12 @@ CASES = {
         layers.RelativeMultiHeadAttention(2, 4, window=3, **k)
     ),
     "GTrXL": lambda **k: attention_model(GTrXL(1, 2, 3, 8, 3, **k)),
+    "ResettableRNN": lambda alpha=None: attention_model(
+        layers.ResettableRNN(keras.layers.LSTMCell(5))
+    ),
+    "OverTime": lambda alpha=None: attention_model(
+        layers.OverTime(keras.layers.Dense(5, activation="tanh"))
+    ),
 }
 each_case = pytest.mark.parametrize("case", CASES)
 # Gates differ by their formulas alone, which `test_gates` covers: one stands
@@ -180,7 +186,9 @@ def test_keras_masks_pass_through(case):
     assert y._keras_mask is not None
 
 
-@each_case
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c not in ("ResettableRNN", "OverTime")]
+)
 def test_sparsify_and_densify_reach_every_projection(case):
     model, x = CASES[case](), data()
     last = model.layers[-1]
