@@ -39,7 +39,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    rows = []
+    rows, found = [], {}
     for task, length, memory, steps in SETTINGS:
         settings = memory_agents.parse(
             ["--task", task, "--length", str(length), "--steps", str(steps)]
@@ -54,30 +54,17 @@ def main():
                     memory_agents.train(t, m, a, s)
                 ),
             )
+            runs = found.setdefault((task, length), {})
+            runs.setdefault(memory, []).append(run)
             right = np.mean(np.array(run["evaluation"]) > 0)
-            regret = regret_ratio(run) if task == "memory_len" else None
+            regret = f"{regret_ratio(run):.2f}" if task == "memory_len" else ""
             rows.append(
-                [
-                    f"{task} {length}",
-                    memory,
-                    seed,
-                    f"{100 * right:.0f} %",
-                    "" if regret is None else f"{regret:.2f}",
-                    f"{run['seconds']:.0f}",
-                ]
+                [f"{task} {length}", memory, seed, f"{100 * right:.0f} %"]
+                + [regret, f"{run['seconds']:.0f}"]
             )
-        runs = {
-            name: [
-                result(NAME, f"{task}{length}-{name}-seed{seed}", None)
-                for seed in range(arguments.seeds)
-            ]
-            for t, n, name, _ in SETTINGS
-            if (t, n) == (task, length)
-            and (FOLDER / NAME / f"{t}{n}-{name}-seed0.json").exists()
-        }
-        memory_agents.plot(
-            f"{task} {length}", runs, FOLDER / NAME / f"{task}{length}.png"
-        )
+    for (task, length), runs in found.items():
+        path = FOLDER / NAME / f"{task}{length}.png"
+        memory_agents.plot(f"{task} {length}", runs, path)
     header = ["task", "memory", "seed", "successes", "regret", "seconds"]
     print(table(header, rows))
 

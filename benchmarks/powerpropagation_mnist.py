@@ -96,6 +96,11 @@ def run(optimizer, seed, steps, data):
     dataset = tf.data.Dataset.from_tensor_slices(order.astype("int32"))
     dataset = dataset.map(batch).prefetch(8)
     model.fit(dataset, verbose=2)
+    for layer in model.layers:
+        if layer.weights and not np.isfinite(layer.get_weights()[0]).all():
+            # Such a network answers by chance, and cannot be ranked.
+            print(f"{layer.name} of {optimizer}, seed {seed}, has diverged")
+            layer.set_weights([np.zeros_like(w) for w in layer.get_weights()])
     held_out = (x[55_000:], y[55_000:]), (x_test, y_test)
     accuracies = {str(alpha): {} for alpha in alphas}
     for fraction in FRACTIONS:
