@@ -89,7 +89,8 @@ def action_log_probability(distribution, action):
     >>> from keras_sparse_rl.agents import action_log_probability
     >>> spec = (BoundedTensorSpec((), "int32", 0, 1),) * 2
     >>> both = action_distribution((tf.zeros((1, 2)),) * 2, spec)
-    >>> tf.exp(action_log_probability(both, ([0], [1]))).numpy().round(4)
+    >>> actions = tf.constant([0]), tf.constant([1])
+    >>> tf.exp(action_log_probability(both, actions)).numpy().round(4)
     array([0.25], dtype=float32)
     """
     return tf.add_n(
