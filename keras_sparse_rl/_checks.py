@@ -59,6 +59,16 @@ def check_share(name, value):
     return float(value)
 
 
+def check_unit(name, value):
+    """Returns `value` as a float in [0, 1]."""
+    value = check_finite(name, value)
+    if not 0 <= value <= 1:
+        raise ValueError(
+            f"`{name}` must lie in [0, 1]. Received: {name}={value!r}."
+        )
+    return value
+
+
 def check_flag(name, value):
     """Returns `value` if it is a bool."""
     if not isinstance(value, bool):

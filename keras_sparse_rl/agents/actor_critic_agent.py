@@ -6,6 +6,7 @@ from tf_agents.trajectories import time_step as ts
 from keras_sparse_rl._checks import check_finite
 from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl._checks import check_non_negative
+from keras_sparse_rl._checks import check_unit
 from keras_sparse_rl.agents.action_distribution import action_distribution
 from keras_sparse_rl.agents.action_distribution import action_entropy
 from keras_sparse_rl.agents.action_distribution import action_log_probability
@@ -92,8 +93,8 @@ class ActorCriticAgent(tf_agent.TFAgent):
                 "the variables of a Keras 3 model.)"
             )
         self._loss_terms = _check_terms(loss_terms)
-        self._discount = _unit("discount", discount)
-        self._trace_decay = _unit("trace_decay", trace_decay)
+        self._discount = check_unit("discount", discount)
+        self._trace_decay = check_unit("trace_decay", trace_decay)
         self._value_coefficient = check_non_negative(
             "value_coefficient", value_coefficient
         )
@@ -315,15 +316,6 @@ def _all_finite(tensors):
             if x is not None
         ]
     )
-
-
-def _unit(name, value):
-    value = check_finite(name, value)
-    if not 0 <= value <= 1:
-        raise ValueError(
-            f"`{name}` must lie in [0, 1]. Received: {name}={value!r}."
-        )
-    return value
 
 
 def _check_terms(loss_terms):

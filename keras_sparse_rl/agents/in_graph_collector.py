@@ -26,7 +26,6 @@ class InGraphCollector(tf.Module):
         batch_size = environment.batch_size
         self._seed = seed
         self._count = tf.Variable(0, trainable=False)
-        self._carry = environment.carry
         # A plain list: checkpoints leave out nests of TF-Agents' types.
         self._state = [
             tf.Variable(x, trainable=False)
@@ -60,7 +59,7 @@ class InGraphCollector(tf.Module):
             [tf.convert_to_tensor(x) for x in self._state],
         )
         first_state = state
-        carry = tf.nest.map_structure(tf.convert_to_tensor, self._carry)
+        carry = tf.nest.map_structure(tf.convert_to_tensor, environment.carry)
         count = tf.convert_to_tensor(self._count)
         totals = (
             tf.convert_to_tensor(self._returns),

@@ -1,3 +1,4 @@
+import collections
 import math
 import pathlib
 
@@ -135,11 +136,11 @@ def train(
     logs = {}
     for epoch in range(int(run.epoch), epochs):
         callbacks.on_epoch_begin(epoch)
-        figures = []
+        totals = collections.Counter()
         for step in range(steps_per_epoch):
             callbacks.on_train_batch_begin(step)
-            figures.append(run.step())
-            logs = _summary(figures)
+            totals.update(run.step())
+            logs = _summary(totals, step + 1)
             callbacks.on_train_batch_end(step, logs)
         if evaluator is not None:
             found = evaluator()
@@ -214,18 +215,16 @@ class _Run:
             self._manager.save()
 
 
-def _summary(figures):
-    """Means over the epoch so far; returns over its episodes."""
-    number = len(figures)
+def _summary(totals, number):
+    """Means over the epoch's `number` steps; returns over its episodes."""
     logs = {
-        name: math.fsum(step[name] for step in figures) / number
-        for name in figures[0]
+        name: total / number
+        for name, total in totals.items()
         if name not in ("episodes", "return_sum")
     }
-    episodes = math.fsum(step["episodes"] for step in figures)
-    returned = math.fsum(step["return_sum"] for step in figures)
+    episodes = totals["episodes"]
     logs["episodes"] = episodes
-    logs["return"] = returned / episodes if episodes else math.nan
+    logs["return"] = totals["return_sum"] / episodes if episodes else math.nan
     return logs
 
 

@@ -77,19 +77,23 @@ class InGraphEnvironment(tf_environment.TFEnvironment):
     def _render(self, state):
         raise ValueError(f"{type(self).__name__} has no picture.")
 
-    def start(self):
+    def start(self, count=0):
         """The first steps of new episodes, without touching any variable.
+
+        Args:
+            count: int or int32 tensor, chooses the episodes: the counter
+                that a run has reached.
 
         Returns:
             Nest of tensors: all that `advance` needs.
         """
-        first = ts.restart(self._observe_zeros(), self.batch_size)
+        count = tf.convert_to_tensor(count, tf.int32)
         return {
-            "state": self._start(self._seed_at(tf.constant(0, tf.int32), 0)),
-            "step_type": first.step_type,
-            "reward": first.reward,
-            "discount": first.discount,
-            "count": tf.constant(1, tf.int32),
+            "state": self._start(self._seed_at(count, 0)),
+            "step_type": tf.fill((self.batch_size,), ts.StepType.FIRST),
+            "reward": tf.zeros((self.batch_size,)),
+            "discount": tf.ones((self.batch_size,)),
+            "count": count + 1,
         }
 
     def advance(self, carry, action):
@@ -153,10 +157,7 @@ class InGraphEnvironment(tf_environment.TFEnvironment):
 
     def _reset(self):
         # The counter runs on, so a second reset starts other episodes.
-        count = self._carry["count"].value()
-        carry = self.start()
-        carry["state"] = self._start(self._seed_at(count, 0))
-        carry["count"] = count + 1
+        carry = self.start(self._carry["count"].value())
         self.assign(carry)
         return self.time_step(carry)
 
@@ -167,9 +168,6 @@ class InGraphEnvironment(tf_environment.TFEnvironment):
 
     def _seed_at(self, count, purpose):
         return tf.stack([self._seed, 2 * count + purpose])
-
-    def _observe_zeros(self):
-        return tf.zeros((self.batch_size,))
 
 
 def _like(condition, x):
