@@ -9,3 +9,6 @@ from keras_sparse_rl.environments.numpad import Numpad
 from keras_sparse_rl.environments.random_grid_world import RandomGridWorld
 from keras_sparse_rl.environments.repeat_previous import RepeatPrevious
 from keras_sparse_rl.environments.t_maze import TMaze
+from keras_sparse_rl.environments.with_previous_action_and_reward import (
+    WithPreviousActionAndReward,
+)

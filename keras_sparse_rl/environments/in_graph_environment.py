@@ -140,6 +140,11 @@ class InGraphEnvironment(tf_environment.TFEnvironment):
         )
 
     @property
+    def seed(self):
+        """The seed of episodes."""
+        return self._seed
+
+    @property
     def carry(self):
         """The variables behind `step`, a nest like that of `start`."""
         return self._carry
