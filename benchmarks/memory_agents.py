@@ -18,12 +18,17 @@ from examples import memory_agents
 NAME = "memory_agents"
 EPISODES = 10_000
 SETTINGS = [  # task, length, memory, environment steps
-    ("t_maze", 50, "gtrxl", 800_000),
+    ("t_maze", 50, "gtrxl", 2_500_000),
     ("memory_len", 10, "lstm", 115_000),
     ("memory_len", 10, "gtrxl", 115_000),
     ("memory_len", 30, "lstm", 325_000),
     ("memory_len", 30, "gtrxl", 325_000),
 ]
+OPTIONS = {
+    "t_maze": ["--steps-per-epoch", "25", "--copies", "64", "--segment", "64"]
+    + ["--entropy", "0.02", "--gate-bias", "0"],
+    "memory_len": ["--steps-per-epoch", "10"],
+}
 
 
 def regret_ratio(run):
@@ -43,8 +48,7 @@ def main():
     for task, length, memory, steps in SETTINGS:
         settings = memory_agents.parse(
             ["--task", task, "--length", str(length), "--steps", str(steps)]
-            + ["--steps-per-epoch", "10"]
-            + ["--learning-rate", "2e-3" if task == "memory_len" else "1e-3"]
+            + ["--learning-rate", "2e-3", *OPTIONS[task]]
         )
         for seed in range(arguments.seeds):
             run = result(

@@ -29,8 +29,6 @@ from keras_sparse_rl.layers import GTrXL
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-COPIES, SEGMENT = 32, 32
-
 
 class MemoryLength(gymnasium.Env):
     """bsuite's memory_len, which knows no Gymnasium."""
@@ -67,7 +65,7 @@ def memory_s7():
     return gymnasium.wrappers.FlattenObservation(kinds)
 
 
-def make(task, length, seed, copies=COPIES):
+def make(task, length, seed, copies=32):
     """The environment of a task."""
     if task == "t_maze":
         return environments.TMaze(length, copies, seed)
@@ -85,18 +83,18 @@ def make(task, length, seed, copies=COPIES):
     return environments.GymnasiumEnvironment(create, copies, seed)
 
 
-def memory(name, length):
+def memory(name, length, gate_bias=2.0):
     """LSTM or GTrXL of 64 units; GTrXL sees `length` steps and some more."""
     if name == "lstm":
         return keras.layers.LSTM(64)
     slots = 1 << int(np.ceil(np.log2(length + 4)))
-    return GTrXL(2, 2, 32, 64, slots, return_state=True)
+    return GTrXL(2, 2, 32, 64, slots, gate_bias=gate_bias, return_state=True)
 
 
 def train(task, name, arguments, seed):
     """Trains one agent; steps and returns, one for each epoch."""
     keras.utils.set_random_seed(seed)
-    environment = make(task, arguments.length, seed)
+    environment = make(task, arguments.length, seed, arguments.copies)
     length = {"repeat_previous": 4, "memory_s7": 40}.get(task, arguments.length)
     agent = agents.ActorCriticAgent(
         environment.time_step_spec(),
@@ -104,7 +102,7 @@ def train(task, name, arguments, seed):
         agents.actor_critic_model(
             environment.observation_spec(),
             environment.action_spec(),
-            core=memory(name, length),
+            core=memory(name, length, arguments.gate_bias),
         ),
         keras.optimizers.Adam(arguments.learning_rate, global_clipnorm=1.0),
         trace_decay=0.95,
@@ -112,13 +110,13 @@ def train(task, name, arguments, seed):
         seed=seed,
     )
     start = time.perf_counter()
-    per_epoch = COPIES * SEGMENT * arguments.steps_per_epoch
+    per_epoch = arguments.copies * arguments.segment * arguments.steps_per_epoch
     history = agents.train(
         agent,
         environment,
         epochs=-(-arguments.steps // per_epoch),
         steps_per_epoch=arguments.steps_per_epoch,
-        segment_length=SEGMENT,
+        segment_length=arguments.segment,
         jit_compile=arguments.steps > 100_000,
         verbose=2,
         seed=seed,
@@ -179,6 +177,14 @@ def parse(arguments=None):
     parser.add_argument("--steps-per-epoch", type=int, default=20)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--entropy", type=float, default=0.01)
+    parser.add_argument("--copies", type=int, default=32)
+    parser.add_argument("--segment", type=int, default=32)
+    parser.add_argument(
+        "--gate-bias",
+        type=float,
+        default=2.0,
+        help="GTrXL's gates start closer to open at 0 than at the paper's 2",
+    )
     parser.add_argument("--output", default="runs/memory_agents")
     return parser.parse_args(arguments)
 

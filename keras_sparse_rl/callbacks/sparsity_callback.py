@@ -28,6 +28,10 @@ class SparsityCallback(keras.callbacks.Callback):
     callback.finish()
     ```
 
+    The same beside TF-Agents' `train.Learner`, whose `triggers` are called
+    after each `run`: `callback.start(model)`, then
+    `triggers=[lambda step: callback.update()]`.
+
     Args:
         refresh_every: int, optimizer steps between two refreshes. With
             `steps_per_execution` a refresh waits for the end of the call.

@@ -1,6 +1,7 @@
 """Environments: an adapter for Gymnasium, and tasks made of TensorFlow."""
 
 from keras_sparse_rl import _tf_agents  # says what is missing, first of all
+from keras_sparse_rl.environments.cart_pole import CartPole
 from keras_sparse_rl.environments.gymnasium_environment import (
     GymnasiumEnvironment,
 )

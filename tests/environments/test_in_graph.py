@@ -1,5 +1,6 @@
 """The in-graph tasks against plain Python ones written from their rules."""
 
+import gymnasium
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,6 +8,7 @@ from tf_agents.policies.random_tf_policy import RandomTFPolicy
 from tf_agents.trajectories import time_step as ts
 
 from keras_sparse_rl.agents import evaluate
+from keras_sparse_rl.environments import CartPole
 from keras_sparse_rl.environments import Numpad
 from keras_sparse_rl.environments import RandomGridWorld
 from keras_sparse_rl.environments import RepeatPrevious
@@ -16,6 +18,7 @@ TASKS = {
     "TMaze": lambda **k: TMaze(length=3, **k),
     "RepeatPrevious": RepeatPrevious,
     "Numpad": Numpad,
+    "CartPole": CartPole,
     "RandomGridWorld": lambda **k: RandomGridWorld(size=6, **k),
 }
 each_task = pytest.mark.parametrize("task", TASKS)
@@ -78,7 +81,8 @@ def test_the_pure_form_is_the_same(task):
         expected = tf.nest.flatten(environment.step(action))
         found = tf.nest.flatten(environment.time_step(carry))
         for a, b in zip(found, expected, strict=True):
-            np.testing.assert_array_equal(a, b)
+            # Graphs and eager operations may round differently.
+            np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_t_maze_by_its_rules():
@@ -121,6 +125,42 @@ def test_t_maze_is_cut_off_not_terminated():
     for _ in range(20):
         time_step = environment.step([1 if _ == 0 else 0])
     assert bool(time_step.is_last()) and float(time_step.discount[0]) == 1.0
+
+
+def test_cart_pole_is_that_of_gymnasium():
+    environment = CartPole(batch_size=1, seed=0)
+    expected = gymnasium.make("CartPole-v1").unwrapped
+    expected.reset(seed=0)
+    ends = 0
+    for before, state, action, after in played(environment, 200):
+        if bool(before.is_last()):
+            assert np.abs(after.observation).max() <= 0.05
+            continue
+        expected.state = state["body"][0].astype("float64")
+        expected.steps_beyond_terminated = None
+        observation, reward, fallen, *_ = expected.step(int(action[0]))
+        np.testing.assert_allclose(after.observation[0], observation, atol=1e-6)
+        assert float(after.reward[0]) == reward
+        assert bool(after.is_last()) == fallen
+        assert float(after.discount[0]) == 1 - fallen
+        ends += fallen
+    assert ends > 3
+    hidden = CartPole(False, batch_size=1, seed=0).reset().observation
+    shown = CartPole(batch_size=1, seed=0).reset().observation
+    np.testing.assert_array_equal(hidden, shown[:, ::2])
+    pictures = environment.render()
+    assert pictures.shape == (1, 60, 100, 3) and len(np.unique(pictures)) > 3
+
+
+def test_cart_pole_is_cut_off_after_500_steps():
+    environment = CartPole(batch_size=1)
+    start = environment.start()
+    balanced = {"body": tf.zeros((1, 4)), "time": tf.constant([498])}
+    carry = environment.advance({**start, "state": balanced}, [0])
+    assert int(carry["step_type"][0]) == ts.StepType.MID
+    carry = environment.advance(carry, [1])
+    assert int(carry["step_type"][0]) == ts.StepType.LAST
+    assert float(carry["discount"][0]) == 1.0
 
 
 def test_repeat_previous_by_its_rules():
@@ -244,6 +284,7 @@ def test_documented_returns_of_random_players():
         (TMaze(10, batch_size=200), -2.05, 0.15),
         (RepeatPrevious(batch_size=100), -0.5, 0.03),
         (Numpad(batch_size=200), 6.6, 0.6),
+        (CartPole(batch_size=200), 22.3, 1.5),
     ):
         policy = RandomTFPolicy(
             environment.time_step_spec(), environment.action_spec()
@@ -262,6 +303,7 @@ def test_documented_returns_of_random_players():
         (lambda: TMaze(seed=0.5), "seed"),
         (lambda: RepeatPrevious(51), "delay"),
         (lambda: Numpad(1), "size"),
+        (lambda: CartPole("no"), "velocities"),
         (lambda: Numpad(2, sequence_length=5), "sequence_length"),
         (lambda: RandomGridWorld(walls=1.0), "walls"),
         (lambda: RandomGridWorld(view=4), "view"),
