@@ -88,6 +88,16 @@ def check_non_negative(name, value):
     return float(value)
 
 
+def check_positive(name, value):
+    """Returns `value` as a finite float above 0."""
+    if not _is_number(value) or not math.isfinite(value) or value <= 0:
+        raise ValueError(
+            f"`{name}` must be a finite number above 0. "
+            f"Received: {name}={value!r}."
+        )
+    return float(value)
+
+
 def check_choice(name, value, choices):
     """Returns `value` if it is one of `choices`."""
     if value not in choices:

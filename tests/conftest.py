@@ -1,5 +1,6 @@
 """Two logical CPUs, so that replicas can be tested, and a seed a test."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -12,6 +13,13 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration()] * 2,
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collection():
+    # Clearing a session collects garbage: not among all that is imported.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,7 @@
-"""Keras callbacks that train models sparse."""
+"""Keras callbacks: sparse training, and losses that help each other."""
 
+from keras_sparse_rl.callbacks.gradient_cosine import GradientCosine
 from keras_sparse_rl.callbacks.magnitude_pruning import MagnitudePruning
 from keras_sparse_rl.callbacks.sparsity_callback import SparsityCallback
 from keras_sparse_rl.callbacks.top_kast import TopKAST
+from keras_sparse_rl.callbacks.train_step_callback import TrainStepCallback
