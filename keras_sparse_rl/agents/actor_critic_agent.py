@@ -14,6 +14,7 @@ from keras_sparse_rl.agents.actor_critic_policy import ActorCriticPolicy
 from keras_sparse_rl.agents.keras_network import KerasNetwork
 from keras_sparse_rl.agents.loss_term import LossTerm
 from keras_sparse_rl.agents.segment import Segment
+from keras_sparse_rl.gradients.gate_gradients import add_gradients
 from keras_sparse_rl.losses import vtrace
 
 
@@ -28,7 +29,8 @@ class ActorCriticAgent(tf_agent.TFAgent):
     start from the memory that the acting policy had, taken from
     `policy_info["state"]`.
 
-    Everything that is learned besides policy and value is a `LossTerm`. To
+    Everything that is learned besides policy and value is a `LossTerm`, whose
+    gradient may be gated (`LossTerm(gate=...)`). To
     clip gradients give the optimizer `global_clipnorm`.
 
     Args:
@@ -115,6 +117,12 @@ class ActorCriticAgent(tf_agent.TFAgent):
         self.model = model
         model.compile(optimizer=optimizer)
         optimizer.build(model.trainable_variables)
+        self._gated_terms = {}
+        for term in self._loss_terms:
+            if term.gate is not None:
+                self._gated_terms.setdefault(term.gate, []).append(term.name)
+        for gate, names in self._gated_terms.items():
+            gate.build(len(names), model.trainable_variables)
         policies = [
             ActorCriticPolicy(
                 time_step_spec, action_spec, network, greedy, collect, seed
@@ -134,11 +142,16 @@ class ActorCriticAgent(tf_agent.TFAgent):
         """The `LossTerm` objects besides policy, value and entropy."""
         return self._loss_terms
 
-    def combine_gradients(self, per_term_gradients):
-        """Makes one gradient of those of all losses; here their sum.
+    @property
+    def gates(self):
+        """The different `GradientGate`s of the loss terms."""
+        return list(self._gated_terms)
 
-        Where methods that weigh losses by their gradients (such as a gate by
-        cosine) come in: override it.
+    def combine_gradients(self, per_term_gradients):
+        """Makes one gradient of those of all losses.
+
+        Here: the sum, where the terms with a gate are gated by the sum of the
+        others. Other methods that weigh losses by their gradients override it.
 
         Args:
             per_term_gradients: dict of name (`"policy"`, `"value"`,
@@ -146,15 +159,23 @@ class ActorCriticAgent(tf_agent.TFAgent):
                 of `model.trainable_variables`, None where there is none.
 
         Returns:
-            List of gradients.
+            Tuple of a list of gradients and a dict of numbers to report.
         """
-        return [
-            None if not parts else tf.add_n(parts)
-            for parts in (
-                [tf.convert_to_tensor(g) for g in gradients if g is not None]
-                for gradients in zip(*per_term_gradients.values())
-            )
-        ]
+        main = [None] * len(self.model.trainable_variables)
+        for name, gradients in per_term_gradients.items():
+            if not any(name in names for names in self._gated_terms.values()):
+                main = list(map(add_gradients, main, gradients))
+        total, figures = main, {}
+        for gate, names in self._gated_terms.items():
+            auxiliaries = [per_term_gradients.get(name) for name in names]
+            for name, auxiliary in zip(names, auxiliaries):
+                _check_auxiliary(name, main, auxiliary)
+            gated = gate(main, auxiliaries)
+            total = list(map(add_gradients, total, gated.added))
+            for row, name in enumerate(names):
+                figures[f"cosine_{name}"] = tf.reduce_mean(gated.cosines[row])
+                figures[f"weight_{name}"] = tf.reduce_mean(gated.weights[row])
+        return total, figures
 
     def non_finite_terms(self, experience):
         """Names of the losses that are, or whose gradients are, not finite.
@@ -176,22 +197,23 @@ class ActorCriticAgent(tf_agent.TFAgent):
 
     def _train(self, experience, weights=None):
         variables = self.model.trainable_variables
-        separate = (
+        overridden = (
             type(self).combine_gradients
             is not ActorCriticAgent.combine_gradients
         )
+        separate = overridden or bool(self._gated_terms)
         with tf.GradientTape(persistent=separate) as tape:
             losses = self._losses(experience, weights, training=True)
             total = tf.add_n(list(losses.values()))
         if separate:
-            gradients = self.combine_gradients(
+            gradients, figures = self.combine_gradients(
                 {
                     name: tape.gradient(loss, variables)
                     for name, loss in losses.items()
                 }
             )
         else:
-            gradients = tape.gradient(total, variables)
+            gradients, figures = tape.gradient(total, variables), {}
         finite = _all_finite([*losses.values(), *gradients])
 
         def apply():
@@ -207,6 +229,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
             total,
             {
                 **losses,
+                **figures,
                 "gradient_norm": tf.linalg.global_norm(
                     [g for g in gradients if g is not None]
                 ),
@@ -335,6 +358,19 @@ def _check_terms(loss_terms):
             )
         names.append(term.name)
     return terms
+
+
+def _check_auxiliary(name, main, auxiliary):
+    if auxiliary is None or all(g is None for g in auxiliary):
+        raise ValueError(
+            f"The loss term {name!r} has a gate, and no loss with a gradient "
+            "that could be gated. Rewards are not gated: leave the gate out."
+        )
+    if all(a is None or b is None for a, b in zip(main, auxiliary)):
+        raise ValueError(
+            f"The loss term {name!r} has a gate, and shares no trainable "
+            "variable with the losses that have none: it would do nothing."
+        )
 
 
 def _check_heads(model):

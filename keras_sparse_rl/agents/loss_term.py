@@ -1,4 +1,5 @@
 from keras_sparse_rl._checks import check_finite
+from keras_sparse_rl.gradients import GradientGate
 
 
 class LossTerm:
@@ -13,9 +14,15 @@ class LossTerm:
             the train step, such as a `keras.optimizers.schedules` schedule.
         name: str under which the term is reported. None for the name of the
             class.
+        gate: `gradients.GradientGate` or None. With a gate the loss is an
+            auxiliary one: its gradient counts only as far as it points the
+            way of the gradient of all losses without a gate. Terms may share
+            a gate. A loss may be anything whose gradient is a direction, such
+            as one of distillation or REINFORCE; rewards are not gated.
 
     Raises:
-        ValueError: if the coefficient is neither finite nor a function.
+        ValueError: if the coefficient is neither finite nor a function, or
+            the gate is none.
 
     Example:
 
@@ -29,11 +36,17 @@ class LossTerm:
     'SmallLogits'
     """
 
-    def __init__(self, coefficient=1.0, name=None):
+    def __init__(self, coefficient=1.0, name=None, gate=None):
         if not callable(coefficient):
             coefficient = check_finite("coefficient", coefficient)
         self.coefficient = coefficient
         self.name = type(self).__name__ if name is None else name
+        if gate is not None and not isinstance(gate, GradientGate):
+            raise ValueError(
+                "`gate` must be a keras_sparse_rl.gradients.GradientGate. "
+                f"Received: gate={gate!r}."
+            )
+        self.gate = gate
 
     def reward(self, segment):
         """Reward to add to the environment's, before returns are computed.

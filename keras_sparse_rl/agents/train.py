@@ -171,6 +171,7 @@ class _Run:
             checkpoint = tf.train.Checkpoint(
                 model=[v.value for v in agent.model.variables],
                 optimizer=[v.value for v in agent.model.optimizer.variables],
+                gates=[v.value for g in agent.gates for v in g.variables],
                 train_step=agent.train_step_counter,
                 collector=collector,
                 policies=[agent.policy, agent.collect_policy],

@@ -6,6 +6,7 @@ from keras_sparse_rl.callbacks.loss_gradients import find_outputs
 from keras_sparse_rl.callbacks.loss_gradients import loss_gradients
 from keras_sparse_rl.callbacks.step_journal import StepJournal
 from keras_sparse_rl.callbacks.train_step_callback import TrainStepCallback
+from keras_sparse_rl.gradients.gate_gradients import add_gradients
 from keras_sparse_rl.gradients.gradient_gate import GradientGate
 
 
@@ -159,7 +160,7 @@ class GradientCosine(TrainStepCallback):
 
     def _gated(self, found, replicas):
         """Gates what is shared; the rest of the loss is added to the main."""
-        whole = [_sum(a, b) for a, b in zip(found.main, found.rest)]
+        whole = [add_gradients(a, b) for a, b in zip(found.main, found.rest)]
         lists = [whole, *found.auxiliaries]
         if replicas > 1:
             # All replicas compare the sums; the optimizer adds up again.
@@ -171,7 +172,7 @@ class GradientCosine(TrainStepCallback):
             auxiliaries,
         )
         gradients = [
-            _sum(g, rest) if main is None else g
+            add_gradients(g, rest) if main is None else g
             for g, main, rest in zip(gated.gradients, found.main, whole)
         ]
         if replicas > 1:
@@ -199,12 +200,6 @@ class GradientCosine(TrainStepCallback):
 
     def _step(self):
         return int(ops.convert_to_numpy(self.model.optimizer.iterations))
-
-
-def _sum(a, b):
-    if a is None or b is None:
-        return b if a is None else a
-    return tf.convert_to_tensor(a) + tf.convert_to_tensor(b)
 
 
 def _summed_over_replicas(gradients):

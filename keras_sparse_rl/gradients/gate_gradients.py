@@ -13,18 +13,19 @@ from keras_sparse_rl.gradients.gradient_cosine import shared_pairs
 MODES = ("weighted", "unweighted")
 
 GatedGradients = collections.namedtuple(
-    "GatedGradients", ["gradients", "cosines", "weights"]
+    "GatedGradients", ["gradients", "cosines", "weights", "added"]
 )
 GatedGradients.__doc__ = """What `gate_gradients` found.
 
 `gradients`, the list to apply; `cosines` and `weights`, tensors `(number of
 auxiliaries, number of groups)`: how each auxiliary gradient lies to the main
-one, and the factor by which it was multiplied.
+one, and the factor by which it was multiplied; `added`, the list of what was
+added to the main gradients, None where nothing was.
 
 Example:
 
 >>> from keras_sparse_rl.gradients import GatedGradients
->>> GatedGradients([], [[0.5]], [[0.5]]).weights
+>>> GatedGradients([], [[0.5]], [[0.5]], []).weights
 [[0.5]]
 """
 
@@ -114,18 +115,19 @@ def gate_gradients(
             )
             weight = ops.where(too_long, capped, weight)
         weights.append(weight)
-    gradients = [
-        _joined(
-            main[i],
+    added = [
+        _added(
+            main[i] is not None,
             [auxiliary[i] for auxiliary in auxiliaries],
             [weight[group] for weight in weights],
         )
         for i, group in enumerate(groups)
     ]
     return GatedGradients(
-        gradients,
+        [add_gradients(a, b) for a, b in zip(main, added)],
         ops.stack(found) if found else [],
         ops.stack(weights) if weights else [],
+        added,
     )
 
 
@@ -137,14 +139,21 @@ def check_gate(mode, threshold, norm_cap):
         check_positive("norm_cap", norm_cap)
 
 
-def _joined(main, auxiliaries, weights):
-    """The gradient of one variable."""
-    total = None if main is None else ops.convert_to_tensor(main)
+def add_gradients(a, b):
+    """Sum of two gradients, dense; None counts as nothing."""
+    if a is None or b is None:
+        found = b if a is None else a
+        return None if found is None else ops.convert_to_tensor(found)
+    return ops.convert_to_tensor(a) + ops.convert_to_tensor(b)
+
+
+def _added(is_shared, auxiliaries, weights):
+    """What the auxiliary losses add to the gradient of one variable."""
+    total = None
     for auxiliary, weight in zip(auxiliaries, weights):
-        if auxiliary is None:
-            continue
-        auxiliary = ops.convert_to_tensor(auxiliary)
-        if main is not None:
-            auxiliary = auxiliary * ops.cast(weight, auxiliary.dtype)
-        total = auxiliary if total is None else total + auxiliary
+        if auxiliary is not None:
+            auxiliary = ops.convert_to_tensor(auxiliary)
+            if is_shared:
+                auxiliary = auxiliary * ops.cast(weight, auxiliary.dtype)
+            total = add_gradients(total, auxiliary)
     return total

@@ -150,7 +150,7 @@ def test_gradients_of_all_terms_can_be_combined_otherwise():
     class PolicyAlone(agents.ActorCriticAgent):
         def combine_gradients(self, per_term_gradients):
             seen.update(per_term_gradients)
-            return per_term_gradients["policy"]
+            return per_term_gradients["policy"], {"terms": tf.constant(4.0)}
 
     spec = ts.time_step_spec(tasks.OBSERVATION)
     agent = PolicyAlone(
@@ -162,7 +162,8 @@ def test_gradients_of_all_terms_can_be_combined_otherwise():
     )
     data = tasks.experience(agent)
     value_kernel = agent.model.layers[-1].kernel.numpy()
-    agent.train(data)
+    info = agent.train(data)
+    assert float(info.extra["terms"]) == 4
     assert list(seen) == ["policy", "value", "entropy", "Push"]
     np.testing.assert_array_equal(agent.model.layers[-1].kernel, value_kernel)
 
@@ -174,9 +175,10 @@ def test_the_default_combination_is_the_gradient_of_the_sum():
     with tf.GradientTape(persistent=True) as tape:
         info = agent.loss(data, training=True)
     expected = tape.gradient(info.loss, variables)
-    found = agent.combine_gradients(
+    found, figures = agent.combine_gradients(
         {k: tape.gradient(v, variables) for k, v in info.extra.items()}
     )
+    assert figures == {}
     for a, b in zip(found, expected):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
