@@ -12,6 +12,7 @@ from keras_sparse_rl import agents
 from keras_sparse_rl import callbacks
 from keras_sparse_rl import environments
 from keras_sparse_rl import layers
+from keras_sparse_rl import gradients
 from keras_sparse_rl import losses
 from keras_sparse_rl import optimizers
 from keras_sparse_rl import sparsity
@@ -24,6 +25,7 @@ PUBLIC = [
     for module in (
         layers,
         callbacks,
+        gradients,
         losses,
         optimizers,
         sparsity,

@@ -129,3 +129,23 @@ def test_memory_agents_says_what_is_missing(monkeypatch):
     for task in ("memory_len", "repeat_previous", "memory_s7"):
         with pytest.raises(SystemExit, match="needs a package"):
             memory_agents.make(task, 3, 0)
+
+
+def test_auxiliary_losses(tmp_path):
+    done = run(
+        *("--pairs", "near", "--epochs", 2, "--output", tmp_path),
+        script="auxiliary_losses",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("near ") == 4 and "mean cosine" in done.stdout
+    assert (tmp_path / "losses.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_tf_agents_cart_pole(tmp_path):
+    done = run(
+        *("--updates", 10, "--agents", "reinforce", "--output", tmp_path),
+        script="tf_agents_cart_pole",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "reinforce: mean return of 50 episodes" in done.stdout
+    assert (tmp_path / "cart_pole.png").read_bytes().startswith(b"\x89PNG")
