@@ -11,8 +11,8 @@ import keras_sparse_rl
 from keras_sparse_rl import agents
 from keras_sparse_rl import callbacks
 from keras_sparse_rl import environments
-from keras_sparse_rl import layers
 from keras_sparse_rl import gradients
+from keras_sparse_rl import layers
 from keras_sparse_rl import losses
 from keras_sparse_rl import optimizers
 from keras_sparse_rl import sparsity
