@@ -1,6 +1,6 @@
 """Which memories learn whatever the settings: GTrXL's claim of stability.
 
-    python -m benchmarks.stability [--memories gru lstm ...]
+    python -m benchmarks.stability [--memories gru lstm ...] [--tasks t_maze]
 
 As in section 4.3 of "Stabilizing Transformers for Reinforcement Learning" by
 Parisotto et al. 2019: each memory is trained with the same 12 settings drawn
@@ -30,21 +30,24 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 NAME = "stability"
-NUM_SETTINGS, COPIES, SEGMENT, SLOTS = 12, 32, 32, 8
-TASKS = {  # environment, train steps, mean return that counts as learned
+NUM_SETTINGS, COPIES, SLOTS = 12, 32, 8
+TASKS = {  # environment, segment, train steps, return that counts as learned
     "t_maze": (
         lambda: environments.TMaze(length=5, batch_size=COPIES),
+        32,
         200,
         0.5,
     ),
     "cart_pole": (
         lambda: environments.CartPole(batch_size=COPIES),
-        200,
+        16,
+        600,
         200,
     ),
     "cart_pole_hidden": (
         lambda: environments.CartPole(velocities=False, batch_size=COPIES),
-        200,
+        16,
+        600,
         200,
     ),
 }
@@ -86,11 +89,18 @@ class Trainer:
     """Compiled once for a task and memory, started anew for each setting."""
 
     def __init__(self, task, memory):
-        make, self._steps, _ = TASKS[task]
+        make, segment, self._steps, _ = TASKS[task]
         environment = make()
         self._new_model = lambda: agents.actor_critic_model(
             environment.observation_spec(),
             environment.action_spec(),
+            torso=keras.Sequential(
+                # CartPole's angles are small numbers.
+                [
+                    keras.layers.Rescaling(1.0 if task == "t_maze" else 5.0),
+                    keras.layers.Dense(64, "relu"),
+                ]
+            ),
             core=MEMORIES[memory](),
         )
         self._model = self._new_model()
@@ -106,7 +116,7 @@ class Trainer:
             entropy_coefficient=0.0,
         )
         collector = InGraphCollector(
-            agent.collect_policy, environment, SEGMENT, 0, jit_compile=True
+            agent.collect_policy, environment, segment, 0, jit_compile=True
         )
         self._state = [
             *tf.nest.flatten(environment.carry),
@@ -149,15 +159,16 @@ def compute(task, memory):
 
 def plot(found, path):
     """A panel a task, a line a memory: final return by setting, sorted."""
-    figure, axes = plt.subplots(1, len(TASKS), figsize=(12, 4))
-    for axis, task in zip(axes, TASKS):
-        for memory, last in found[task].items():
+    size = 4 * len(found), 4
+    figure, axes = plt.subplots(1, len(found), figsize=size, squeeze=False)
+    for axis, (task, by_memory) in zip(axes[0], found.items()):
+        for memory, last in by_memory.items():
             style = "-" if memory in ("lstm", "gru") else "--"
             axis.plot(
                 np.arange(1, 13), np.sort(last)[::-1], style, label=memory
             )
         axis.set(title=task, xlabel="settings, best first", ylabel="return")
-    axes[0].legend(fontsize=7)
+    axes[0, 0].legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     plt.close(figure)
@@ -168,11 +179,15 @@ def main():
     parser.add_argument(
         "--memories", nargs="+", default=list(MEMORIES), choices=list(MEMORIES)
     )
+    parser.add_argument(
+        "--tasks", nargs="+", default=list(TASKS), choices=list(TASKS)
+    )
     arguments = parser.parse_args()
-    found, rows = {task: {} for task in TASKS}, []
+    found, rows = {task: {} for task in arguments.tasks}, []
     for memory in arguments.memories:
         row = [memory]
-        for task, (*_, enough) in TASKS.items():
+        for task in arguments.tasks:
+            enough = TASKS[task][-1]
             run = result(
                 NAME,
                 f"{task}-{memory}",
@@ -184,7 +199,7 @@ def main():
             row[-1] += f"{np.median(last):.2f}"
         rows.append(row)
     plot(found, FOLDER / NAME / "stability.png")
-    print(table(["memory", *TASKS], rows))
+    print(table(["memory", *arguments.tasks], rows))
 
 
 if __name__ == "__main__":

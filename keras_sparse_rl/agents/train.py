@@ -95,6 +95,7 @@ def train(
         ("segment_length", segment_length),
     ):
         check_integer(name, value)
+    check_integer("seed", seed, minimum=0)
     if not isinstance(agent, ActorCriticAgent):
         raise ValueError(
             "`agent` must be a keras_sparse_rl.agents.ActorCriticAgent. "

@@ -1,5 +1,6 @@
 """The training loop: what it learns, records, resumes and refuses."""
 
+import gc
 import os
 import pathlib
 import signal
@@ -312,3 +313,37 @@ def test_bad_arguments():
     endless = environments.TMaze(1000, batch_size=1)
     with pytest.raises(RuntimeError, match="time_limit=64"):
         agents.evaluate(agent.policy, endless, 1, time_limit=64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["in-graph", "Python"])
+def test_memory_is_flat_over_ten_thousand_iterations(kind):
+    traces, sizes = [], []
+
+    class Counted(agents.LossTerm):
+        def loss(self, segment):
+            traces.append(1)
+            return tf.zeros_like(segment.reward_t)
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            gc.collect()
+            pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+            sizes.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+
+    if kind == "Python":
+        environment = environments.GymnasiumEnvironment("CartPole-v1", 2, 0)
+    else:
+        environment = tasks.maze(batch_size=2)
+    agent = tasks.maze_agent(environment, "LSTM", loss_terms=[Counted()])
+    agents.train(
+        agent,
+        environment,
+        epochs=10,
+        steps_per_epoch=1000,
+        segment_length=2,
+        callbacks=[Watch()],
+        verbose=0,
+    )
+    assert len(traces) == 1
+    assert sizes[-1] - sizes[1] < 5, sizes
