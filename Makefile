@@ -13,7 +13,7 @@ demo: $(READY)
 	$(RUN) examples/sparse_images.py
 
 test: $(READY) lint
-	$(RUN) -m pytest -n 2 --dist loadscope
+	$(RUN) -m pytest -n 2 --dist worksteal
 
 test-slow: $(READY)
 	$(RUN) -m pytest -m slow

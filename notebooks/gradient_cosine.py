@@ -23,8 +23,9 @@
 # gradients of both losses on shared parameters: above 0 the auxiliary step
 # does not undo the main one. So the auxiliary gradient is weighed by
 # $\max(0, \cos)$ (weighted) or taken whole where the cosine is positive
-# (unweighted). A step never opposes the main gradient then - which bounds the
-# harm, and promises no help.
+# (unweighted). The gated gradient then never opposes the main one - which
+# bounds the harm (what Adam or momentum makes of it may differ), and promises
+# no help.
 
 # %%
 REPOSITORY = ""  # outside a checkout: the address to clone it from

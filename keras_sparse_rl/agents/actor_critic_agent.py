@@ -172,9 +172,10 @@ class ActorCriticAgent(tf_agent.TFAgent):
                 _check_auxiliary(name, main, auxiliary)
             gated = gate(main, auxiliaries)
             total = list(map(add_gradients, total, gated.added))
+            cosines, weights = gate.means(gated, main, auxiliaries)
             for row, name in enumerate(names):
-                figures[f"cosine_{name}"] = tf.reduce_mean(gated.cosines[row])
-                figures[f"weight_{name}"] = tf.reduce_mean(gated.weights[row])
+                figures[f"cosine_{name}"] = cosines[row]
+                figures[f"weight_{name}"] = weights[row]
         return total, figures
 
     def non_finite_terms(self, experience):

@@ -64,7 +64,8 @@ def train(
     Returns:
         `keras.callbacks.History`; keys of its `history`: `return` (mean
         return of the episodes that ended in the epoch), `episodes`, `loss`,
-        each loss term, `gradient_norm`, and with evaluation
+        each loss term, `gradient_norm`, `cosine_<name>` and `weight_<name>`
+        of terms with a gate, and with evaluation
         `evaluation_return`, `evaluation_low` and `evaluation_high` (95 %
         interval).
 

@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_sparse_rl.callbacks.loss_gradients import find_outputs
 from keras_sparse_rl.callbacks.loss_gradients import loss_gradients
+from keras_sparse_rl.callbacks.loss_gradients import name_of
 from keras_sparse_rl.callbacks.step_journal import StepJournal
 from keras_sparse_rl.callbacks.train_step_callback import TrainStepCallback
 from keras_sparse_rl.gradients.gate_gradients import add_gradients
@@ -23,11 +24,14 @@ class GradientCosine(TrainStepCallback):
     loss. One auxiliary loss costs one more backward pass.
 
     Reported, as means of the epoch so far: `cosine_<name>` and
-    `weight_<name>` of each auxiliary loss (means over layers or variables
-    with those scopes). The `loss` is the plain weighted sum of all, as ever.
+    `weight_<name>` of each auxiliary loss (means over shared layers or
+    variables with those scopes), and `loss_<name>` of functions. The `loss`
+    is the plain weighted sum of the model's own losses, as ever. Gradients of
+    embeddings become dense, so that optimizers move all of their rows.
 
     Args:
-        main: str, name of the main output, or list of such names.
+        main: str, name of the main output, or list of such names. Outputs are
+            named by the keys of a dict, or by the layers that make them.
         auxiliary: list of names of outputs, or of functions `(model, x, y,
             y_pred) -> scalar` of losses that are no output's; their
             `__name__` is reported.
@@ -35,7 +39,8 @@ class GradientCosine(TrainStepCallback):
             where the cosine is above `threshold`, else 0.
         scope: `"model"`, one cosine; `"layer"` or `"variable"`, one for each.
         smoothing: float in [0, 1), how much of the average cosine is kept at
-            each step; 0 uses each step's own.
+            each step; 0 uses each step's own. Averages start anew with each
+            `fit`.
         norm_cap: float or None. With a number no auxiliary part is longer
             than `norm_cap` times the main gradient.
         threshold: float, for `"unweighted"`.
@@ -77,10 +82,10 @@ class GradientCosine(TrainStepCallback):
         state_file=None,
     ):
         super().__init__()
-        self.main = [main] if isinstance(main, str) else list(main)
+        self.main = _check_main(main)
         self.auxiliary = _check_auxiliary(auxiliary, self.main)
         self.gate = GradientGate(mode, threshold, scope, smoothing, norm_cap)
-        self._names = [getattr(a, "__name__", a) for a in self.auxiliary]
+        self._names = [name_of(a) for a in self.auxiliary]
         self._journal = None
         if state_file is not None:
             if not self.gate.smoothing:
@@ -96,9 +101,12 @@ class GradientCosine(TrainStepCallback):
         output = getattr(model, "output", None) if model.built else None
         if output is not None:
             find_outputs(model, output, self.auxiliary, self.main)
+        self._num_variables = None
         with model.distribute_strategy.scope():
-            self.gate.build(len(self.auxiliary), model.trainable_variables)
-            # Sums of cosines and weights, and the number of steps in them.
+            if model.built:
+                self._build_gate()
+            # Sums of cosines, weights and functions' values, and the number
+            # of steps in them.
             self._sums, self._count = (
                 keras.Variable(
                     ops.zeros(shape),
@@ -108,11 +116,17 @@ class GradientCosine(TrainStepCallback):
                     name=name,
                 )
                 for name, shape in (
-                    ("sums", (2, len(self.auxiliary))),
+                    ("sums", (3, len(self.auxiliary))),
                     ("count", ()),
                 )
             )
         self._started = False
+
+    def _build_gate(self):
+        variables = self.model.trainable_variables
+        self._num_variables = len(variables)
+        if variables:
+            self.gate.build(len(self.auxiliary), variables)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._sums.assign(ops.zeros_like(self._sums))
@@ -141,18 +155,23 @@ class GradientCosine(TrainStepCallback):
     def train_step(self, data):
         model = self.model
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        found = loss_gradients(model, x, y, sample_weight, self.auxiliary)
-        find_outputs(model, found.y_pred, self.auxiliary, self.main)
-        _check_gradients(self._names, found.main, found.auxiliaries)
+        found = loss_gradients(
+            model, x, y, sample_weight, self.auxiliary, self.main
+        )
+        _check_gradients(self.main, self._names, found.main, found.auxiliaries)
+        if self._num_variables != len(model.trainable_variables):
+            with tf.init_scope():  # The first call has built the model.
+                self._build_gate()
         replicas = model.distribute_strategy.num_replicas_in_sync
         gated = self._gated(found, replicas)
-        self._count_in(gated)
+        self._count_in(gated, found)
         model.optimizer.apply_gradients(
             zip(gated.gradients, model.trainable_variables)
         )
         for metric in model.metrics:
             if metric.name == "loss":
-                batch = ops.shape(keras.tree.flatten(x)[0])[0]
+                leaves = keras.tree.flatten(x)
+                batch = ops.shape(next(i for i in leaves if i is not None))[0]
                 metric.update_state(found.loss * replicas, sample_weight=batch)
                 break
         logs = model.compute_metrics(x, y, found.y_pred, sample_weight)
@@ -179,23 +198,28 @@ class GradientCosine(TrainStepCallback):
             gradients = [g if g is None else g / replicas for g in gradients]
         return gated._replace(gradients=gradients)
 
-    def _count_in(self, gated):
-        found = ops.stack(
+    def _count_in(self, gated, found):
+        values = [found.functions.get(name, 0.0) for name in self._names]
+        cosines, weights = self.gate.means(gated, found.main, found.auxiliaries)
+        figures = ops.stack(
             [
-                ops.cast(ops.mean(x, axis=1), "float32")
-                for x in (gated.cosines, gated.weights)
+                ops.cast(cosines, "float32"),
+                ops.cast(weights, "float32"),
+                ops.stack([ops.cast(v, "float32") for v in values]),
             ]
         )
-        finite = ops.all(ops.isfinite(found))
-        self._sums.assign_add(ops.where(finite, found, ops.zeros_like(found)))
+        finite = ops.all(ops.isfinite(figures))
+        figures = ops.where(finite, figures, ops.zeros_like(figures))
+        self._sums.assign_add(figures)
         self._count.assign_add(ops.cast(finite, "float32"))
 
     def _figures(self):
         means = self._sums / ops.maximum(self._count, 1.0)
         return {
             f"{what}_{name}": means[row, column]
-            for row, what in enumerate(("cosine", "weight"))
+            for row, what in enumerate(("cosine", "weight", "loss"))
             for column, name in enumerate(self._names)
+            if what != "loss" or callable(self.auxiliary[column])
         }
 
     def _step(self):
@@ -210,11 +234,25 @@ def _summed_over_replicas(gradients):
     ]
 
 
+def _check_main(main):
+    names = [main] if isinstance(main, str) else main
+    if (
+        not isinstance(names, (list, tuple))
+        or not names
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise ValueError(
+            "`main` must be the name of an output, or a list of names. "
+            f"Received: main={main!r}."
+        )
+    return list(names)
+
+
 def _check_auxiliary(auxiliary, main):
-    if isinstance(auxiliary, str) or callable(auxiliary):
+    if not isinstance(auxiliary, (list, tuple)):
         auxiliary = [auxiliary]
     auxiliary = list(auxiliary)
-    names = [getattr(a, "__name__", a) for a in auxiliary]
+    names = [name_of(a) for a in auxiliary]
     if (
         not auxiliary
         or not all(isinstance(name, str) for name in names)
@@ -228,7 +266,12 @@ def _check_auxiliary(auxiliary, main):
     return auxiliary
 
 
-def _check_gradients(names, main, auxiliaries):
+def _check_gradients(main_names, names, main, auxiliaries):
+    if all(g is None for g in main):
+        raise ValueError(
+            f"The main outputs {main_names} have no loss with a gradient. Give "
+            "them a loss in `compile`."
+        )
     for name, auxiliary in zip(names, auxiliaries):
         if all(g is None for g in auxiliary):
             raise ValueError(

@@ -27,14 +27,15 @@ class StepJournal:
             The values, or None if there are none.
         """
         kept, values = [], None
-        lines = self._lines() if step and self._path.exists() else []
+        found_file = step > 0 and self._path.exists()
+        lines = self._lines() if found_file else []
         for line in lines:
             kept.append(line)
             found, *rest = json.loads(line)
             if found == step:
                 values = rest
                 break
-        if step and values is None:
+        if found_file and values is None:
             warnings.warn(
                 f"{self._path} says nothing about step {step}: the averages "
                 "start anew.",

@@ -41,14 +41,17 @@ class TrainStepCallback(keras.callbacks.Callback):
                 f"{name} needs Keras on TensorFlow. Received: KERAS_BACKEND="
                 f"{keras.backend.backend()!r}."
             )
-        if type(model).train_step is not keras.Model.train_step:
+        own = type(model).train_step is not keras.Model.train_step
+        if own or "train_step" in vars(model):
             raise ValueError(
                 f"{name} trains by a train step of its own, and "
-                f"{type(model).__name__} has one too. Gate the gradients in "
-                "your own step by keras_sparse_rl.gradients.GradientGate."
+                f"{type(model).__name__} '{model.name}' has one too. Gate the "
+                "gradients in your own step by keras_sparse_rl.gradients."
+                "GradientGate."
             )
         if isinstance(model.train_function, _TrainFunction):
-            if model.train_function.params is self.params:
+            params = model.train_function.params
+            if params is not None and params is self.params:
                 raise ValueError(
                     f"Two callbacks want to take the train step of model "
                     f"'{model.name}': {model.train_function.owner} and "
@@ -69,6 +72,8 @@ class TrainStepCallback(keras.callbacks.Callback):
         model.train_function = self._function
 
     def on_train_batch_begin(self, batch, logs=None):
+        # Another callback may have trained on a batch of its own meanwhile.
+        self.model.train_function = self._function
         self._function.is_expected = True
 
     def on_train_end(self, logs=None):

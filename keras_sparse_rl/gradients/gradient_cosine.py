@@ -1,14 +1,16 @@
 from keras import ops
 
+from keras_sparse_rl._checks import fits
+
 
 def gradient_cosine(main, auxiliary, groups=None):
     """Cosine of the angle between two gradients of the same variables.
 
     See "Adapting Auxiliary Losses Using Gradient Similarity" by Du et al. 2018
     (https://arxiv.org/abs/1812.02224), section 3. Only variables that have
-    both gradients count. A gradient of length 0 (below 1e-19) has cosine 0
-    with every other; one that is not finite has cosine NaN. Computed in
-    float32 whatever the gradients' type, in float64 for float64.
+    both gradients count. A gradient of length 0 has cosine 0 with every other;
+    one that is not finite has cosine NaN. Computed in float64 for float64,
+    else in float32, where lengths must lie between 1e-19 and 1e19.
 
     Args:
         main: list of tensors, the gradient of the main loss; None where there
@@ -23,8 +25,8 @@ def gradient_cosine(main, auxiliary, groups=None):
         which nothing is shared.
 
     Raises:
-        ValueError: if the lists differ in length, or no variable has both
-            gradients.
+        ValueError: if the lists differ in length or their tensors in shape,
+            or no variable has both gradients.
 
     Example:
 
@@ -43,7 +45,10 @@ def gradient_cosine(main, auxiliary, groups=None):
             f"the {len(pairs)} variables both have a gradient. Without shared "
             "parameters there is nothing to compare."
         )
-    dot, main_norm, auxiliary_norm = products(pairs, groups or [0] * len(pairs))
+    one_group = [0] * len(pairs)
+    dot, main_norm, auxiliary_norm = products(
+        pairs, one_group if groups is None else groups
+    )
     cosine = cosine_from(dot, main_norm, auxiliary_norm)
     return cosine if groups is not None else cosine[0]
 
@@ -60,10 +65,20 @@ def check_gradients(main, auxiliary, groups):
 
 def shared_pairs(main, auxiliary):
     """Pairs of flat tensors where both gradients are, else None."""
-    return [
-        None if a is None or b is None else (_flat(a), _flat(b))
-        for a, b in zip(main, auxiliary)
-    ]
+    pairs = []
+    for place, (a, b) in enumerate(zip(main, auxiliary)):
+        if a is None or b is None:
+            pairs.append(None)
+            continue
+        a, b = ops.convert_to_tensor(a), ops.convert_to_tensor(b)
+        if not fits(a.shape, b.shape):
+            raise ValueError(
+                "`main` and `auxiliary` must be gradients of the same "
+                f"variables. Received: shapes {tuple(a.shape)} and "
+                f"{tuple(b.shape)} at place {place}."
+            )
+        pairs.append((_flat(a), _flat(b)))
+    return pairs
 
 
 def products(pairs, groups):
@@ -100,7 +115,6 @@ def cosine_from(dot, main_norm, auxiliary_norm):
 
 
 def _flat(gradient):
-    gradient = ops.convert_to_tensor(gradient)
     if gradient.dtype not in ("float64",):
         gradient = ops.cast(gradient, "float32")
     return ops.reshape(gradient, (-1,))

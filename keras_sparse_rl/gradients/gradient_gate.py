@@ -24,7 +24,7 @@ class GradientGate:
         scope: `"model"`, one cosine; `"layer"` or `"variable"`, one for each.
         smoothing: float in [0, 1), how much of the average is kept at each
             step. 0 uses each step's own cosine, and only then, and with
-            `threshold >= 0`, no step opposes the main gradient.
+            `threshold >= 0`, the gated gradient never opposes the main one.
         norm_cap: float or None. With a number no auxiliary part is longer
             than `norm_cap` times the main gradient.
 
@@ -68,6 +68,8 @@ class GradientGate:
     def build(self, num_auxiliaries, variables):
         """Prepares for gradients of `variables`; the averages start anew.
 
+        One gate serves one model, callback or agent at a time.
+
         Args:
             num_auxiliaries: int.
             variables: list of `keras.Variable`, in the gradients' order.
@@ -97,6 +99,11 @@ class GradientGate:
         Returns:
             `GatedGradients`; its cosines are this step's.
         """
+        if self._groups is None:
+            raise ValueError(
+                "This GradientGate knows no variables yet. Call "
+                "gate.build(num_auxiliaries, variables) before the first step."
+            )
         gated = self._gated(main, auxiliaries, None)
         if not self.smoothing:
             return gated
@@ -111,6 +118,37 @@ class GradientGate:
         share = 1.0 - ops.power(self.smoothing, ops.maximum(steps, 1.0))
         smooth = self._gated(main, auxiliaries, average / share)
         return smooth._replace(cosines=gated.cosines)
+
+    def means(self, gated, main, auxiliaries):
+        """Cosines and weights to report: means over groups that are shared.
+
+        Args:
+            gated: `GatedGradients` that this gate made.
+            main: the gradients it was made of.
+            auxiliaries: the same.
+
+        Returns:
+            Two tensors `(number of auxiliaries,)`.
+        """
+        shared = [
+            sorted(
+                {
+                    group
+                    for group, a, b in zip(self._groups, main, auxiliary)
+                    if a is not None and b is not None
+                }
+            )
+            for auxiliary in auxiliaries
+        ]
+        return tuple(
+            ops.stack(
+                [
+                    ops.mean(ops.take(figures[row], places))
+                    for row, places in enumerate(shared)
+                ]
+            )
+            for figures in (gated.cosines, gated.weights)
+        )
 
     def _gated(self, main, auxiliaries, cosines):
         return gate_gradients(
@@ -130,9 +168,15 @@ def _groups(scope, variables):
         return [0] * len(variables)
     if scope == "variable":
         return list(range(len(variables)))
-    numbers = {}
-    return [
-        # A variable's path is that of its layer and its own name.
-        numbers.setdefault(v.path.rpartition("/")[0], len(numbers))
-        for v in variables
-    ]
+    # A variable's path is that of its layer and its own name. Layers of two
+    # models may have one path, but no layer has a name twice.
+    numbers, layer, names = [], None, set()
+    for variable in variables:
+        path, _, name = variable.path.rpartition("/")
+        if path != layer or name in names:
+            layer, names = path, set()
+            numbers.append(numbers[-1] + 1 if numbers else 0)
+        else:
+            numbers.append(numbers[-1])
+        names.add(name)
+    return numbers

@@ -249,6 +249,10 @@ def test_bad_lists():
         gradient_cosine(one, two)
     with pytest.raises(ValueError, match="`groups` must have one entry"):
         gradient_cosine(two, two, [0])
+    with pytest.raises(ValueError, match="shapes .3,. and .1,. at place 0"):
+        gradient_cosine([np.ones(3)], [np.ones(1)])
+    with pytest.raises(ValueError, match="knows no variables yet"):
+        GradientGate()(one, [one])
     with pytest.raises(ValueError, match="no variable in common"):
         gradient_cosine([None, two[1]], [two[0], None])
     with pytest.raises(ValueError, match="Auxiliary 1 shares no variable"):
