@@ -66,6 +66,12 @@ def test_every_public_name_has_an_example(module, name):
     assert f"{name}" in documentation
 
 
+def test_every_public_name_stands_in_the_readme():
+    text = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"\w+", text))
+    assert not {name for _, name in PUBLIC} - named
+
+
 def test_import_needs_keras_and_tensorflow_alone():
     program = (
         "import os, sys, keras\n"

@@ -9,6 +9,7 @@ from keras_sparse_rl.callbacks.step_journal import StepJournal
 from keras_sparse_rl.callbacks.train_step_callback import TrainStepCallback
 from keras_sparse_rl.gradients.gate_gradients import add_gradients
 from keras_sparse_rl.gradients.gradient_gate import GradientGate
+from keras_sparse_rl.gradients.gradient_gate import state_variable
 
 
 class GradientCosine(TrainStepCallback):
@@ -107,19 +108,8 @@ class GradientCosine(TrainStepCallback):
                 self._build_gate()
             # Sums of cosines, weights and functions' values, and the number
             # of steps in them.
-            self._sums, self._count = (
-                keras.Variable(
-                    ops.zeros(shape),
-                    trainable=False,
-                    dtype="float32",
-                    aggregation="only_first_replica",
-                    name=name,
-                )
-                for name, shape in (
-                    ("sums", (3, len(self.auxiliary))),
-                    ("count", ()),
-                )
-            )
+            self._sums = state_variable("sums", (3, len(self.auxiliary)))
+            self._count = state_variable("count", ())
         self._started = False
 
     def _build_gate(self):

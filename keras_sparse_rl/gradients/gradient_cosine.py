@@ -115,6 +115,6 @@ def cosine_from(dot, main_norm, auxiliary_norm):
 
 
 def _flat(gradient):
-    if gradient.dtype not in ("float64",):
+    if gradient.dtype != "float64":
         gradient = ops.cast(gradient, "float32")
     return ops.reshape(gradient, (-1,))

@@ -79,14 +79,8 @@ class GradientGate:
         if self.smoothing:
             shape = (num_auxiliaries, max(self._groups) + 1)
             self.variables = [
-                keras.Variable(
-                    ops.zeros(size),
-                    trainable=False,
-                    dtype="float32",
-                    aggregation="only_first_replica",
-                    name=name,
-                )
-                for name, size in (("cosine_average", shape), ("steps", ()))
+                state_variable("cosine_average", shape),
+                state_variable("steps", ()),
             ]
 
     def __call__(self, main, auxiliaries):
@@ -160,6 +154,17 @@ class GradientGate:
             self._groups,
             cosines,
         )
+
+
+def state_variable(name, shape):
+    """A float32 variable of zeros, the same on all replicas."""
+    return keras.Variable(
+        ops.zeros(shape),
+        trainable=False,
+        dtype="float32",
+        aggregation="only_first_replica",
+        name=name,
+    )
 
 
 def _groups(scope, variables):
