@@ -9,9 +9,17 @@ from keras_sparse_rl.agents.actor_critic_agent import ActorCriticAgent
 from keras_sparse_rl.agents.actor_critic_policy import ActorCriticPolicy
 from keras_sparse_rl.agents.build_model import actor_critic_model
 from keras_sparse_rl.agents.build_model import build_model
+from keras_sparse_rl.agents.distillation_agent import DistillationAgent
+from keras_sparse_rl.agents.distillation_policy import DistillationPolicy
+from keras_sparse_rl.agents.distillation_term import DistillationTerm
 from keras_sparse_rl.agents.evaluate import Evaluation
 from keras_sparse_rl.agents.evaluate import evaluate
 from keras_sparse_rl.agents.keras_network import KerasNetwork
 from keras_sparse_rl.agents.loss_term import LossTerm
+from keras_sparse_rl.agents.policy_parameters import policy_parameters
+from keras_sparse_rl.agents.policy_parameters import squashes
+from keras_sparse_rl.agents.policy_parameters import unsquashed_action
 from keras_sparse_rl.agents.segment import Segment
+from keras_sparse_rl.agents.teacher import Advice
+from keras_sparse_rl.agents.teacher import Teacher
 from keras_sparse_rl.agents.train import train

@@ -129,6 +129,8 @@ class ActorCriticAgent(tf_agent.TFAgent):
             )
             for greedy, collect in ((True, False), (False, True))
         ]
+        for term in self._loss_terms:
+            policies[1] = term.collect_policy(policies[1])
         super().__init__(
             time_step_spec,
             action_spec,
@@ -188,7 +190,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
             List of str.
         """
         with tf.GradientTape(persistent=True) as tape:
-            losses = self._losses(experience, None, training=True)
+            losses, _ = self._losses(experience, None, training=True)
         bad = []
         for name, loss in losses.items():
             gradients = tape.gradient(loss, self.model.trainable_variables)
@@ -204,7 +206,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
         )
         separate = overridden or bool(self._gated_terms)
         with tf.GradientTape(persistent=separate) as tape:
-            losses = self._losses(experience, weights, training=True)
+            losses, rewards = self._losses(experience, weights, training=True)
             total = tf.add_n(list(losses.values()))
         if separate:
             gradients, figures = self.combine_gradients(
@@ -218,9 +220,14 @@ class ActorCriticAgent(tf_agent.TFAgent):
         finite = _all_finite([*losses.values(), *gradients])
 
         def apply():
-            # Optimizers want tensors of one graph, that of this branch.
-            inside = [g if g is None else tf.identity(g) for g in gradients]
-            self.model.optimizer.apply(inside, variables)
+            # Optimizers want tensors of one graph, that of this branch; a
+            # head that no loss needs has no gradient.
+            pairs = [
+                (tf.identity(gradient), variable)
+                for gradient, variable in zip(gradients, variables)
+                if gradient is not None
+            ]
+            self.model.optimizer.apply(*zip(*pairs))
             return tf.constant(True)
 
         # A step that is not finite changes nothing; `train` reports it.
@@ -230,6 +237,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
             total,
             {
                 **losses,
+                **rewards,
                 **figures,
                 "gradient_norm": tf.linalg.global_norm(
                     [g for g in gradients if g is not None]
@@ -239,39 +247,25 @@ class ActorCriticAgent(tf_agent.TFAgent):
         )
 
     def _loss(self, experience, weights=None, training=False):
-        losses = self._losses(experience, weights, training)
-        return tf_agent.LossInfo(tf.add_n(list(losses.values())), losses)
+        losses, rewards = self._losses(experience, weights, training)
+        total = tf.add_n(list(losses.values()))
+        return tf_agent.LossInfo(total, {**losses, **rewards})
 
     def _losses(self, experience, weights, training):
-        """Dict of each term's share of the loss, a number."""
+        """Dicts of each term's share of the loss and of rewards, numbers."""
         segment = self._segment(experience, training)
-        reward_t = segment.reward_t
+        prepared = {t.name: t.prepare(segment) for t in self._loss_terms}
+        segment = segment._replace(prepared=prepared)
+        reward_t, rewards = self._environment_reward(segment), {}
         for term in self._loss_terms:
             extra = term.reward(segment)
             if extra is not None:
-                extra = self._coefficient(term) * extra
-                reward_t += tf.stop_gradient(extra) * segment.is_valid
-        value = segment.value
-        ratio = tf.exp(
-            segment.log_probability - segment.behaviour_log_probability
-        )
-        targets = vtrace(
-            v_tm1=value[:, :-1],
-            v_t=value[:, 1:],
-            r_t=reward_t,
-            discount_t=segment.discount_t,
-            rho_tm1=ratio,
-            is_last_t=segment.is_last_t,
-            lambda_=self._trace_decay,
-        )
-        segment = segment._replace(reward_t=reward_t, vtrace=targets)
-        error = targets.value_target_tm1 - value[:, :-1]
-        losses = {
-            "policy": -targets.advantage_tm1 * segment.log_probability,
-            "value": 0.5 * self._value_coefficient * error**2,
-            "entropy": -self._entropy_coefficient
-            * action_entropy(segment.distribution),
-        }
+                extra = self._coefficient(term) * tf.stop_gradient(extra)
+                reward_t += extra * segment.is_valid
+                rewards[f"reward_{term.name}"] = extra
+        segment = segment._replace(reward_t=reward_t)
+        segment = segment._replace(vtrace=self._vtrace(segment))
+        losses = self._actor_critic_losses(segment)
         for term in self._loss_terms:
             loss = term.loss(segment)
             if loss is not None:
@@ -281,9 +275,42 @@ class ActorCriticAgent(tf_agent.TFAgent):
             weights = tf.convert_to_tensor(weights, counted.dtype)
             counted *= tf.reshape(weights, (-1, 1))
         number = tf.maximum(tf.reduce_sum(segment.is_valid), 1.0)
+
+        def means(tensors):
+            return {
+                name: tf.reduce_sum(tensor * counted) / number
+                for name, tensor in tensors.items()
+            }
+
+        return means(losses), means(rewards)
+
+    def _environment_reward(self, segment):
+        """What of the environment's reward counts, `(batch, time)`."""
+        return segment.reward_t
+
+    def _vtrace(self, segment):
+        value = segment.value
+        ratio = tf.exp(
+            segment.log_probability - segment.behaviour_log_probability
+        )
+        return vtrace(
+            v_tm1=value[:, :-1],
+            v_t=value[:, 1:],
+            r_t=segment.reward_t,
+            discount_t=segment.discount_t,
+            rho_tm1=ratio,
+            is_last_t=segment.is_last_t,
+            lambda_=self._trace_decay,
+        )
+
+    def _actor_critic_losses(self, segment):
+        """Dict of losses `(batch, time)` besides those of the terms."""
+        error = segment.vtrace.value_target_tm1 - segment.value[:, :-1]
         return {
-            name: tf.reduce_sum(loss * counted) / number
-            for name, loss in losses.items()
+            "policy": -segment.vtrace.advantage_tm1 * segment.log_probability,
+            "value": 0.5 * self._value_coefficient * error**2,
+            "entropy": -self._entropy_coefficient
+            * action_entropy(segment.distribution),
         }
 
     def _segment(self, experience, training):
@@ -292,16 +319,21 @@ class ActorCriticAgent(tf_agent.TFAgent):
         )
         is_first = tf.equal(experience.step_type, ts.StepType.FIRST)
         outputs = self._network.outputs(
-            experience.observation, is_first, state, training
+            experience.observation,
+            is_first,
+            self.collect_policy.network_state(state),
+            training,
         )
         outputs = tf.nest.map_structure(
             lambda x: tf.cast(x, tf.float32), outputs
         )
         action = tf.nest.map_structure(lambda x: x[:, :-1], experience.action)
-        distribution = action_distribution(
-            tf.nest.map_structure(lambda x: x[:, :-1], outputs["policy"]),
-            self.action_spec,
-            self._squash,
+        policy, distribution = (
+            action_distribution(heads, self.action_spec, self._squash)
+            for heads in (
+                outputs["policy"],
+                tf.nest.map_structure(lambda x: x[:, :-1], outputs["policy"]),
+            )
         )
         is_last = tf.equal(experience.step_type, ts.StepType.LAST)
         behaviour = experience.policy_info["log_probability"][:, :-1]
@@ -316,11 +348,14 @@ class ActorCriticAgent(tf_agent.TFAgent):
                 experience.next_step_type[:, :-1], ts.StepType.LAST
             ),
             outputs=outputs,
+            policy=policy,
             distribution=distribution,
             log_probability=action_log_probability(distribution, action),
             behaviour_log_probability=behaviour,
             value=tf.squeeze(outputs["value"], -1),
             vtrace=None,
+            memories=self.collect_policy.memories(state),
+            prepared=None,
         )
 
     def _coefficient(self, term):

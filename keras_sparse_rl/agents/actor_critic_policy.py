@@ -103,6 +103,14 @@ class ActorCriticPolicy(tf_policy.TFPolicy):
             info = {"log_probability": log_probability, "state": policy_state}
         return policy_step.PolicyStep(action, state, info)
 
+    def network_state(self, policy_state):
+        """The network's part of a policy state: here all of it."""
+        return policy_state
+
+    def memories(self, policy_state):
+        """Dict of the other parts, by loss term: here none."""
+        return {}
+
     def _distribution(self, time_step, policy_state):
         distribution, state = self._network(
             time_step.observation,

@@ -48,6 +48,29 @@ class LossTerm:
             )
         self.gate = gate
 
+    def collect_policy(self, policy):
+        """Who collects what is learned from.
+
+        Args:
+            policy: `ActorCriticPolicy` with `collect=True`, or what another
+                term made of it.
+
+        Returns:
+            A policy of the same kind, by default the one that was given.
+        """
+        return policy
+
+    def prepare(self, segment):
+        """What `reward` and `loss` both need, computed once.
+
+        Args:
+            segment: `Segment`, without `vtrace`.
+
+        Returns:
+            Anything; found in `segment.prepared[self.name]`.
+        """
+        return None
+
     def reward(self, segment):
         """Reward to add to the environment's, before returns are computed.
 

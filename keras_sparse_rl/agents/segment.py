@@ -11,11 +11,14 @@ Segment = collections.namedtuple(
         "is_valid",
         "is_last_t",
         "outputs",
+        "policy",
         "distribution",
         "log_probability",
         "behaviour_log_probability",
         "value",
         "vtrace",
+        "memories",
+        "prepared",
     ],
 )
 Segment.__doc__ = """What a loss term sees of a batch of trajectories.
@@ -33,12 +36,16 @@ that is reached, everything else to the one that is left.
   the start of the next, which are no experience.
 - `is_last_t`: bool `(batch, time)`, where the step reached ends an episode.
 - `outputs`: dict of the model's outputs `(batch, time + 1, ...)`.
-- `distribution`: nest of distributions over the actions, `(batch, time)`.
+- `policy`: nest of distributions over the actions, `(batch, time + 1)`.
+- `distribution`: the same without the last step, `(batch, time)`.
 - `log_probability`, `behaviour_log_probability`: float `(batch, time)`, of
   the actions under the policy that learns and the one that acted.
 - `value`: float `(batch, time + 1)`.
 - `vtrace`: `losses.VTrace` of tensors `(batch, time)`, None while rewards are
   still being added.
+- `memories`: dict of nests `(batch, ...)`, what else had a memory when acting,
+  by loss term: its state before the first step.
+- `prepared`: dict of what each loss term's `prepare` returned, by its name.
 
 Example:
 

@@ -1,6 +1,7 @@
 import collections
 import math
 import pathlib
+import warnings
 
 import keras
 import tensorflow as tf
@@ -64,10 +65,10 @@ def train(
     Returns:
         `keras.callbacks.History`; keys of its `history`: `return` (mean
         return of the episodes that ended in the epoch), `episodes`, `loss`,
-        each loss term, `gradient_norm`, `cosine_<name>` and `weight_<name>`
-        of terms with a gate, and with evaluation
-        `evaluation_return`, `evaluation_low` and `evaluation_high` (95 %
-        interval).
+        each loss term, `reward_<name>` of terms with a reward,
+        `gradient_norm`, `cosine_<name>` and `weight_<name>` of terms with a
+        gate, and with evaluation `evaluation_return`, `evaluation_low` and
+        `evaluation_high` (95 % interval).
 
     Raises:
         ValueError: if environment and agent do not fit, or a number is out of
@@ -144,6 +145,8 @@ def train(
             totals.update(run.step())
             logs = _summary(totals, step + 1)
             callbacks.on_train_batch_end(step, logs)
+        if epoch == 0:
+            _warn_of_idle_terms(agent, totals)
         if evaluator is not None:
             found = evaluator()
             logs["evaluation_return"] = found.mean
@@ -216,6 +219,24 @@ class _Run:
         self.epoch.assign(epoch)
         if self._manager is not None:
             self._manager.save()
+
+
+def _warn_of_idle_terms(agent, totals):
+    for term in agent.loss_terms:
+        if not totals[term.name] and not totals[f"reward_{term.name}"]:
+            warnings.warn(
+                f"The loss term {term.name!r} was exactly 0 in all of the "
+                "first epoch, its loss and its reward: nothing is learned by "
+                "it. Is its coefficient 0, is it compared with itself, or is "
+                "its gate always shut?",
+                stacklevel=3,
+            )
+    if totals["gradient_norm"] == 0:
+        warnings.warn(
+            "All gradients were exactly 0 in all of the first epoch: the "
+            "model has not changed. Look at losses and coefficients.",
+            stacklevel=3,
+        )
 
 
 def _summary(totals, number):

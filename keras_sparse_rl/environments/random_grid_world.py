@@ -35,7 +35,8 @@ class RandomGridWorld(InGraphEnvironment):
         slip: float in [0, 1).
         end_probability: float in [0, 1).
         num_actions: int, at least 4.
-        view: int or None. None: the observation is the number of the cell.
+        view: int or None. None: the observation is the number of the cell,
+            counted over all worlds (`world * size**2 + cell`), for tables.
             Odd int: the square of so many cells a side around the agent,
             `(view, view, 3)` of walls, goals and pits.
         num_worlds: int, number of worlds; copy `i` plays world
@@ -109,10 +110,12 @@ class RandomGridWorld(InGraphEnvironment):
         ).astype(np.float32)
         self.is_terminal = (flat == GOAL) | (flat == PIT)
         if view is None:
-            observation = BoundedTensorSpec((), tf.int32, 0, size**2 - 1)
+            observation = BoundedTensorSpec(
+                (), tf.int32, 0, num_worlds * size**2 - 1
+            )
         else:
             observation = BoundedTensorSpec((view, view, 3), tf.float32, 0, 1)
-        self._world = np.arange(batch_size) % num_worlds
+        self._world = np.arange(batch_size, dtype=np.int32) % num_worlds
         super().__init__(
             observation,
             BoundedTensorSpec((), tf.int32, 0, num_actions - 1, "action"),
@@ -140,7 +143,7 @@ class RandomGridWorld(InGraphEnvironment):
 
     def _observe(self, state):
         if self._view is None:
-            return state["cell"]
+            return state["cell"] + self._world * self._size**2
         return self._look_up(self._views(), state["cell"])
 
     def _views(self):

@@ -1,4 +1,14 @@
 """Losses and targets as pure functions of `(batch, time, ...)` tensors."""
 
+from keras_sparse_rl.losses.distillation_loss import Distillation
+from keras_sparse_rl.losses.distillation_loss import distillation_loss
+from keras_sparse_rl.losses.distillation_variant import DistillationVariant
+from keras_sparse_rl.losses.policy_distillation import PolicyDistillation
+from keras_sparse_rl.losses.policy_divergences import Gaussian
+from keras_sparse_rl.losses.policy_divergences import policy_cross_entropy
+from keras_sparse_rl.losses.policy_divergences import policy_entropy
+from keras_sparse_rl.losses.policy_divergences import policy_kl
+from keras_sparse_rl.losses.policy_divergences import policy_log_probability
+from keras_sparse_rl.losses.policy_divergences import policy_steps
 from keras_sparse_rl.losses.vtrace import VTrace
 from keras_sparse_rl.losses.vtrace import vtrace
