@@ -11,6 +11,9 @@ from keras_sparse_rl.agents.build_model import actor_critic_model
 from keras_sparse_rl.agents.build_model import build_model
 from keras_sparse_rl.agents.distillation_agent import DistillationAgent
 from keras_sparse_rl.agents.distillation_policy import DistillationPolicy
+from keras_sparse_rl.agents.distillation_ppo_clip_agent import (
+    DistillationPPOClipAgent,
+)
 from keras_sparse_rl.agents.distillation_term import DistillationTerm
 from keras_sparse_rl.agents.evaluate import Evaluation
 from keras_sparse_rl.agents.evaluate import evaluate
