@@ -2,6 +2,7 @@
 
 from keras_sparse_rl import _tf_agents  # says what is missing, first of all
 from keras_sparse_rl.environments.cart_pole import CartPole
+from keras_sparse_rl.environments.grid_world_values import grid_world_values
 from keras_sparse_rl.environments.gymnasium_environment import (
     GymnasiumEnvironment,
 )

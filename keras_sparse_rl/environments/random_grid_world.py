@@ -22,9 +22,9 @@ class RandomGridWorld(InGraphEnvironment):
     How many walls and terminal cells the paper used is not known to us.
     Further actions repeat the four moves (action `a` moves as `a % 4`).
 
-    The best return lies between 0 and 1 and differs from world to world: the
-    tables `next_cell` and `cell_reward` are there to compute it. Acting at
-    random gives about 0 on average over worlds.
+    The best return lies between 0 and 1 and differs from world to world;
+    `grid_world_values` computes it from the tables below. Acting at random
+    gives about 0 on average over worlds.
 
     Args:
         size: int, cells a side, at least 3.
@@ -48,6 +48,7 @@ class RandomGridWorld(InGraphEnvironment):
         next_cell: int array `(num_worlds, cells, 4)`, where a move leads.
         cell_reward: float array `(num_worlds, cells)`, reward on entering.
         is_terminal: bool array `(num_worlds, cells)`.
+        start_cell: int, where episodes start.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -75,8 +76,8 @@ class RandomGridWorld(InGraphEnvironment):
         seed=0,
     ):
         self._size = check_integer("size", size, minimum=3)
-        self._slip = check_share("slip", slip)
-        self._end_probability = check_share("end_probability", end_probability)
+        self.slip = check_share("slip", slip)
+        self.end_probability = check_share("end_probability", end_probability)
         check_integer("num_actions", num_actions, minimum=4)
         check_integer("num_goals", num_goals)
         check_integer("num_pits", num_pits, minimum=0)
@@ -102,7 +103,7 @@ class RandomGridWorld(InGraphEnvironment):
                 for _ in range(num_worlds)
             ]
         )
-        self._centre = (size // 2) * size + size // 2
+        self.start_cell = (size // 2) * size + size // 2
         self.next_cell = np.stack([_next_cell(c) for c in self._cells])
         flat = self._cells.reshape(num_worlds, -1)
         self.cell_reward = np.select(
@@ -124,17 +125,17 @@ class RandomGridWorld(InGraphEnvironment):
         )
 
     def _start(self, seed):
-        return {"cell": tf.fill((self.batch_size,), self._centre)}
+        return {"cell": tf.fill((self.batch_size,), self.start_cell)}
 
     def _advance(self, state, action, seed):
         uniform = tf.random.stateless_uniform((3, self.batch_size), seed)
-        slipped = uniform[0] < self._slip
+        slipped = uniform[0] < self.slip
         random_move = tf.cast(4 * uniform[1], tf.int32)
         move = tf.where(slipped, random_move, tf.cast(action, tf.int32) % 4)
         cell = self._look_up(self.next_cell, state["cell"], move)
         reward = self._look_up(self.cell_reward, cell)
         ended = self._look_up(self.is_terminal, cell)
-        ended |= uniform[2] < self._end_probability
+        ended |= uniform[2] < self.end_probability
         return {"cell": cell}, reward, ended, tf.zeros_like(ended)
 
     def _look_up(self, table, *indices):
