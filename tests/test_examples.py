@@ -149,3 +149,15 @@ def test_tf_agents_cart_pole(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "reinforce: mean return of 50 episodes" in done.stdout
     assert (tmp_path / "cart_pole.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_distillation(tmp_path):
+    done = run(
+        *("--variants", "expected_kl", "value_gated+reward"),
+        *("--worlds", 4, "--size", 5, "--epochs", 1, "--output", tmp_path),
+        script="distillation",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "teacher: mean return" in done.stdout
+    assert "value_gated+reward: mean return" in done.stdout
+    assert (tmp_path / "distillation.png").read_bytes().startswith(b"\x89PNG")
