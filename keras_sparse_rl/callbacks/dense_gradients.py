@@ -70,7 +70,7 @@ class DenseGradients(TrainStepCallback):
     def _measure(self, data):
         model = self.model
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        masks = {id(kernel.mask) for kernel in self.kernels}
+        masks = {id(v) for k in self.kernels for v in k.bookkeeping}
         traces = {
             id(v): v
             for v in (*model.non_trainable_variables, *model.metrics_variables)

@@ -118,6 +118,11 @@ class SparseKernel:
         """Shape of the kernel, a tuple of int."""
         return tuple(self.theta.shape)
 
+    @property
+    def bookkeeping(self):
+        """The variables that say where weights are."""
+        return [self.mask]
+
     def value(self, dtype=None, training=False):
         """The effective, masked kernel as a tensor of `dtype`."""
         weight = masked_weight(
