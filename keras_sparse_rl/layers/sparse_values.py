@@ -250,19 +250,32 @@ class SparseValues:
         """Sets weights to 0 where a boolean array says so."""
         self.assign_dense_theta(np.where(where, 0.0, self.dense_theta()))
 
-    def copy_from(self, kernel):
-        """Takes masks and all weights from a kernel of the same exponent.
+    def copy_from(self, layer):
+        """Takes the weights of a layer, and its masks if it has been sparse.
 
         Args:
-            kernel: `SparseKernel` or `SparseValues` of the same shape.
+            layer: `SparseDense`, `PowerpropDense` of the same exponent, or
+                `keras.layers.Dense`. Of a layer that uses all of its weights
+                those of the largest magnitude are kept.
         """
-        theta = (
-            kernel.dense_theta()
-            if isinstance(kernel, SparseValues)
-            else ops.convert_to_numpy(kernel.theta)
+        kernel = getattr(layer, "sparse_kernel", None)
+        if kernel is None:
+            theta = theta_from_weight(layer.kernel.value, self.alpha)
+        elif isinstance(kernel, SparseValues):
+            theta = kernel.dense_theta()
+        else:
+            theta = kernel.theta
+        self.assign_dense_theta(
+            ops.convert_to_numpy(ops.cast(theta, "float32"))
         )
-        self.assign_masks(kernel.forward_mask(), kernel.backward_mask())
-        self.assign_dense_theta(theta)
+        if kernel is not None and not kernel.forward_mask().all():
+            self.assign_masks(kernel.forward_mask(), kernel.backward_mask())
+            return
+        magnitude = abs(self.weight())
+        self.assign_masks(
+            topk_mask(magnitude, self.layer.density),
+            topk_mask(magnitude, self.layer.backward_density),
+        )
 
     def save(self, store, with_resting):
         """Writes the kernel: every weight with its place, never zeros.

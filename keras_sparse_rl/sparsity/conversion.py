@@ -34,8 +34,11 @@ def powerprop_classes():
 
 @functools.cache
 def keras_classes():
-    """Dict of Powerprop class to the Keras class that it stands for."""
-    return {ours: theirs for theirs, ours in powerprop_classes().items()}
+    """Dict of a class of ours to the Keras class that it stands for."""
+    from keras_sparse_rl import layers
+
+    classes = {ours: theirs for theirs, ours in powerprop_classes().items()}
+    return {**classes, layers.SparseDense: keras.layers.Dense}
 
 
 @functools.cache
@@ -68,7 +71,7 @@ def copy_weights(layer, new):
 
 def _without_masks(layer):
     kernels = [getattr(v, "sparse_kernel", None) for v in layer.weights]
-    masks = {id(kernel.mask) for kernel in kernels if kernel}
+    masks = {id(v) for kernel in kernels if kernel for v in kernel.bookkeeping}
     return [v for v in layer.weights if id(v) not in masks]
 
 
