@@ -67,6 +67,7 @@ class SparsityCallback(keras.callbacks.Callback):
         self.densities = densities
         self.kernels = {}
         self._seen_step = None
+        self._is_first = False
         self._churn = []
         self._figures = {}
 
@@ -166,7 +167,7 @@ class SparsityCallback(keras.callbacks.Callback):
             return True
         return False
 
-    def refresh(self, step, is_first=False):
+    def refresh(self, step):
         """Puts new masks in place, whatever the step."""
         optimizer = inner_optimizer(self.model)
         find_slots = getattr(
@@ -177,7 +178,7 @@ class SparsityCallback(keras.callbacks.Callback):
             kernel = self.kernels[name]
             grown = forward & ~kernel.forward_mask()
             kernel.assign_masks(forward, backward, find_slots(kernel))
-            if self.grows_from_zero and not is_first and grown.any():
+            if self.grows_from_zero and grown.any() and not self._is_first:
                 kernel.reset(grown)
             replaced += np.count_nonzero(grown)
             kept += np.count_nonzero(forward)
@@ -200,7 +201,9 @@ class SparsityCallback(keras.callbacks.Callback):
         self.begin()
         self._figures = self.report()
         if self.is_stale():
-            self.refresh(self._seen_step, is_first=True)
+            self._is_first = True
+            self.refresh(self._seen_step)
+            self._is_first = False
             self._churn = []
 
     def _step(self):
