@@ -35,6 +35,7 @@ constexpr int kWidth = 4;
 #endif
 constexpr int kVectors = 8;  // in a tile of the batch; they stay in registers
 constexpr int64_t kTile = kVectors * kWidth;
+constexpr int kAhead = 2;  // entries whose rows are fetched before their turn
 
 typedef float Vector __attribute__((vector_size(4 * kWidth)));
 typedef uint32_t Bits __attribute__((vector_size(4 * kWidth)));
@@ -121,11 +122,20 @@ struct Tile {
 };
 
 template <typename T, int N>
+inline void Prefetch(const T* row) {
+  const char* line = reinterpret_cast<const char*>(row);
+  for (size_t at = 0; at < N * kWidth * sizeof(T); at += 64) {
+    __builtin_prefetch(line + at);
+  }
+}
+
+template <typename T, int N>
 inline void MultiplyRow(const float* values, const int32_t* order,
                         const int32_t* indices, int64_t begin, int64_t end,
-                        Tile<T> x, Vector* sums) {
+                        int64_t last, Tile<T> x, Vector* sums) {
   Vector sum[N] = {};
   for (int64_t k = begin; k < end; ++k) {
+    Prefetch<T, N>(x.Row(indices[std::min(k + kAhead, last)]));
     const float value = values[order ? order[k] : k];
     const T* row = x.Row(indices[k]);
     for (int n = 0; n < N; ++n) sum[n] += value * Load(row + n * kWidth);
@@ -140,7 +150,8 @@ inline Vector Dot(const Vector* left, const T* right) {
   return sum;
 }
 
-// The products of one row with `Count` others, in the lanes of a vector.
+// The products of one row with `Count` others, in the lanes of a vector;
+// behind them stand the `kAhead` indices that come next.
 template <typename T, int N, int Count>
 struct Dots {
   static inline Vector Get(const Vector* left, const int32_t* indices,
@@ -156,26 +167,25 @@ template <typename T, int N>
 struct Dots<T, N, 1> {
   static inline Vector Get(const Vector* left, const int32_t* indices,
                            Tile<T> x) {
+    Prefetch<T, N>(x.Row(indices[kAhead]));
     return Dot<T, N>(left, x.Row(*indices));
   }
 };
 
 template <typename T, int N>
 inline void SampleRow(const T* left, const int32_t* indices, int64_t begin,
-                      int64_t end, Tile<T> x, bool is_first, float* out) {
+                      int64_t end, int64_t last, Tile<T> x, bool is_first,
+                      float* out) {
   Vector row[N];
   for (int n = 0; n < N; ++n) row[n] = Load(left + n * kWidth);
   for (int64_t k = begin; k < end; k += kWidth) {
     const int64_t count = std::min<int64_t>(kWidth, end - k);
     float sums[kWidth];
     if (count > kWidth / 4) {
-      int32_t padded[kWidth];
-      const int32_t* found = indices + k;
-      if (count < kWidth) {
-        for (int i = 0; i < kWidth; ++i) {
-          padded[i] = indices[std::min<int64_t>(k + i, end - 1)];
-        }
-        found = padded;
+      int32_t found[kWidth + kAhead];
+      for (int i = 0; i < kWidth + kAhead; ++i) {
+        const int64_t at = i < count || i >= kWidth ? k + i : end - 1;
+        found[i] = indices[std::min(at, last)];
       }
       Vector lanes = Dots<T, N, kWidth>::Get(row, found, x);
       Store(sums, lanes);
@@ -319,6 +329,7 @@ class SparseMatmul : public OpKernel {
     T* out = reinterpret_cast<T*>(y->flat<TfType>().data());
     auto* pool = PoolOf(context);
     const int64_t each = (indices.NumElements() / rows.count + 1);
+    const int64_t last = indices.NumElements() - 1;
     if (batch == 1) {
       pool->ParallelFor(rows.count, 4 * each, [=](int64_t a, int64_t b) {
         for (int64_t row = a; row < b; ++row) {
@@ -340,7 +351,8 @@ class SparseMatmul : public OpKernel {
               for (int64_t row = a; row < b; ++row) {
                 Vector sums[N];
                 MultiplyRow<T, N>(from, permuted, rows.indices,
-                                  rows.begin[row], rows.end[row], tile, sums);
+                                  rows.begin[row], rows.end[row], last, tile,
+                                  sums);
                 T* to = out + row * batch + column;
                 if (width == N * kWidth) {
                   for (int i = 0; i < N; ++i) Store(to + i * kWidth, sums[i]);
@@ -430,7 +442,8 @@ class SampledMatmul : public OpKernel {
             rows.count, each * 2 * (N + 2), [=](int64_t first, int64_t last) {
               for (int64_t row = first; row < last; ++row) {
                 SampleRow<T, N>(x.Row(row), rows.indices, rows.begin[row],
-                                rows.end[row], y, column == 0, out);
+                                rows.end[row], entries - 1, y, column == 0,
+                                out);
               }
             });
       });
