@@ -9,10 +9,11 @@ PyTorch in an environment of their own, in the same run. `memory`: one layer of
 2048 x 2048 in fresh processes. `predict`: a compiled call of one such layer.
 
 All variants take turns in one process (the peers in theirs, turn about); the
-figure is the least time over turns.
+figure is the least time over turns. Beside wall time stands the time of the
+processor, which other programs disturb less.
 
     python -m benchmarks.sparse_step [steps layer memory predict]
-        [--turns 7] [--threads 2] [--peers PYTHON]
+        [--turns 7] [--steps 50] [--threads 2] [--peers PYTHON]
 """
 
 import argparse
@@ -27,7 +28,7 @@ import numpy as np
 
 from benchmarks.results import table
 
-BATCH, STEPS = 128, 10
+BATCH = 128
 PARTS = ("steps", "layer", "memory", "predict")
 # Read before TensorFlow is imported, so that each part has its own process.
 PEERS = """
@@ -77,17 +78,19 @@ for line in sys.stdin:
 
 
 def least(runs, turns):
-    """Least seconds of each run, all of them taking turns."""
+    """Least seconds `(wall, processor)` of each run, all taking turns."""
     for run in runs.values():
         run()
     seconds = {label: [] for label in runs}
     for turn in range(turns):
         # Every turn in another order.
-        for label in np.roll(list(runs), turn):
-            start = time.perf_counter()
+        for label in np.roll(np.array(list(runs), object), turn):
+            wall, busy = time.perf_counter(), time.process_time()
             runs[label]()
-            seconds[label].append(time.perf_counter() - start)
-    return {label: min(times) for label, times in seconds.items()}
+            seconds[label].append(
+                (time.perf_counter() - wall, time.process_time() - busy)
+            )
+    return {label: np.min(times, 0) for label, times in seconds.items()}
 
 
 def network(width, kind, density=None, execution="sparse"):
@@ -111,7 +114,7 @@ def network(width, kind, density=None, execution="sparse"):
     )
 
 
-def steps(turns, threads):
+def steps(turns, threads, num_steps):
     import keras
     import tensorflow as tf
 
@@ -123,7 +126,7 @@ def steps(turns, threads):
         generator = np.random.default_rng(0)
         x = generator.normal(size=(BATCH, width)).astype("float32")
         y = generator.integers(0, 10, BATCH)
-        data = tf.data.Dataset.from_tensors((x, y)).cache().repeat(STEPS)
+        data = tf.data.Dataset.from_tensors((x, y)).cache().repeat(num_steps)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         runs = {}
         for jit in (False, True):
@@ -140,26 +143,31 @@ def steps(turns, threads):
             runs[density] = lambda m=model, d=data, c=callbacks[density]: m.fit(
                 d, callbacks=[c], verbose=0
             )
-        found = least(runs, turns)
-        dense = min(found["dense"], found["dense, XLA"])
+        found = {
+            label: times / num_steps * 1e3
+            for label, times in least(runs, turns).items()
+        }
+        dense = np.minimum(found["dense"], found["dense, XLA"])
         for density, callback in callbacks.items():
             start = time.perf_counter()
             callback.refresh(1)
             refresh = time.perf_counter() - start
+            ratio = dense / found[density]
             rows.append(
                 [
                     f"3 x {width}",
                     f"{1 - density:.0%}",
-                    f"{found['dense'] / STEPS * 1e3:.1f}",
-                    f"{found['dense, XLA'] / STEPS * 1e3:.1f}",
-                    f"{found[density] / STEPS * 1e3:.1f}",
-                    f"{dense / found[density]:.2f}",
+                    f"{found['dense'][0]:.1f}",
+                    f"{found['dense, XLA'][0]:.1f}",
+                    f"{found[density][0]:.1f}",
+                    f"{ratio[0]:.2f}",
+                    f"{ratio[1]:.2f}",
                     f"{refresh * 1e3:.0f}",
                 ]
             )
             print(" | ".join(rows[-1]), flush=True)
     header = "layers, sparsity, dense ms, with XLA, sparse ms, times faster"
-    return [*header.split(", "), "refresh ms"], rows
+    return [*header.split(", "), "by processor time", "refresh ms"], rows
 
 
 def layer(turns, threads, peers=None):
@@ -307,8 +315,8 @@ def predict(turns, threads):
 
             runs[name] = lambda call=call, x=x: call(x)
         found = least(runs, 50 * turns)
-        times = [f"{found[name] * 1e3:.3f}" for name in runs]
-        ratio = found["dense"] / found["sparse"]
+        times = [f"{found[name][0] * 1e3:.3f}" for name in runs]
+        ratio = found["dense"][0] / found["sparse"][0]
         rows.append([str(batch), *times, f"{ratio:.1f}"])
     return ["batch", "dense ms", "sparse ms, 95 %", "times faster"], rows
 
@@ -317,6 +325,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("parts", nargs="*", default=PARTS)
     parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peers", help="python with the PyTorch peers")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
@@ -329,6 +338,7 @@ def main():
         for part in parts:
             options = ["--turns", str(arguments.turns)]
             options += ["--threads", str(arguments.threads)]
+            options += ["--steps", str(arguments.steps)]
             if arguments.peers:
                 options += ["--peers", arguments.peers]
             command = [sys.executable, "-m", __spec__.name, part, *options]
@@ -336,7 +346,10 @@ def main():
         return
     threads = 1 if parts[0] == "layer" else arguments.threads
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
-    options = {"peers": arguments.peers} if parts[0] == "layer" else {}
+    options = {
+        "layer": {"peers": arguments.peers},
+        "steps": {"num_steps": arguments.steps},
+    }.get(parts[0], {})
     function = {"steps": steps, "layer": layer}.get(parts[0])
     function = function or {"memory": memory, "predict": predict}[parts[0]]
     header, rows = function(arguments.turns, threads, **options)

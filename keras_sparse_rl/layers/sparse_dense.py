@@ -12,6 +12,7 @@ from keras_sparse_rl.sparsity.execution import can_run_sparse
 from keras_sparse_rl.sparsity.execution import is_sparse_faster
 from keras_sparse_rl.sparsity.sparse_matmul import masked_matmul
 from keras_sparse_rl.sparsity.sparse_matmul import sparse_matmul
+from keras_sparse_rl.sparsity.sparse_matmul import transpose
 
 # Activations that may be applied before the axes are put back in order.
 _ELEMENTWISE = frozenset(
@@ -184,19 +185,17 @@ class SparseDense(PowerpropLayer):
 
     def _sparse_call(self, x, training):
         kernel = self._sparse_kernel
-        # Features first; between two sparse layers TensorFlow drops the pair
-        # of transposes, so that a chain has them at its ends alone.
-        columns = tf.transpose(x)
+        columns = transpose(x)  # features first, as the products want them
         dtype = columns.dtype
         if dtype == "float16":
             columns = tf.cast(columns, "float32")
         y = sparse_matmul(columns, kernel.entries(training), kernel.tensors())
         y = tf.cast(y, dtype)
         if kernel.probe is not None or self.activation not in _ELEMENTWISE:
-            return self.finish(self._add_probe(tf.transpose(y), x))
+            return self.finish(self._add_probe(transpose(y), x))
         if self.bias is not None:
             y = y + tf.cast(self.bias, dtype)[:, None]
-        return tf.transpose(self.activation(y))
+        return transpose(self.activation(y))
 
     def _add_probe(self, y, x):
         """Zeros, whose gradient is that of every weight; see `RigL`."""

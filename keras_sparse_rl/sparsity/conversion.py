@@ -57,6 +57,17 @@ def copy_weights(layer, new):
         new: layer with the same weights but for masks, which may stand on
             either side.
     """
+    old, kernel = (getattr(x, "sparse_kernel", None) for x in (layer, new))
+    moves_masks = any(hasattr(k, "copy_from") for k in (old, kernel))
+    if kernel is not None and moves_masks:
+        if hasattr(kernel, "copy_from"):
+            kernel.copy_from(layer)
+        else:
+            kernel.theta.assign(old.dense_theta())
+            kernel.assign_masks(old.forward_mask(), old.backward_mask())
+        if new.bias is not None:
+            new.bias.assign(layer.bias)
+        return
     if type(layer) is type(new) and len(layer.weights) == len(new.weights):
         new.set_weights(layer.get_weights())
         return

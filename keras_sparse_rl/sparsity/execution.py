@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_sparse_rl.sparsity.sparse_layout import SparseLayout
 from keras_sparse_rl.sparsity.sparse_matmul import sparse_matmul
+from keras_sparse_rl.sparsity.sparse_matmul import transpose
 from keras_sparse_rl.sparsity.sparse_ops import load_sparse_ops
 
 _TURNS = 7
@@ -65,7 +66,7 @@ def is_sparse_faster(num_inputs, num_outputs, density, batch_size=128):
         dense = tf.constant(scores)
 
         def run_sparse(x):
-            return tf.transpose(sparse_matmul(tf.transpose(x), values, layout))
+            return transpose(sparse_matmul(transpose(x), values, layout))
 
         def run_dense(x):
             return tf.matmul(x, dense)

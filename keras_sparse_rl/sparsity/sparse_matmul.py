@@ -8,6 +8,7 @@ from keras_sparse_rl.sparsity.powerpropagation import has_bit
 from keras_sparse_rl.sparsity.sparse_ops import load_sparse_ops
 
 _NO_ORDER = ()
+_TRANSPOSE = "KerasSparseRlTranspose"
 
 
 def sparse_matmul(x, values, layout):
@@ -53,6 +54,30 @@ def sparse_matmul(x, values, layout):
         return y, gradient
 
     return product(x, values)
+
+
+def transpose(x):
+    """The transpose of a matrix; that of a transpose is what it came from.
+
+    So a chain of sparse layers, each of which transposes what comes in and
+    what goes out, does so at its ends alone: what lies between is asked for
+    by no one and is cut out of the graph.
+
+    Args:
+        x: float32, bfloat16 or float16 tensor of two axes.
+
+    Returns:
+        Tensor of the same dtype.
+    """
+    ops = load_sparse_ops()
+    if tf.is_symbolic_tensor(x) and x.op.type == _TRANSPOSE:
+        return x.op.inputs[0]
+    return ops.keras_sparse_rl_transpose(x)
+
+
+@tf.RegisterGradient(_TRANSPOSE)
+def _transpose_gradient(op, upstream):
+    return transpose(upstream)
 
 
 def masked_matmul(x, values, layout, num_inputs):

@@ -105,6 +105,53 @@ inline Vector Fold(Vector a, Vector b, std::integer_sequence<int, I...>) {
 #endif
 }
 
+// Exchanges, in two rows S apart, what stands S lanes off the diagonal: one
+// level of transposing kWidth rows of kWidth lanes.
+template <int S, int... I>
+inline void Exchange(Vector* rows, std::integer_sequence<int, I...>) {
+  for (int i = 0; i < kWidth; ++i) {
+    if (i & S) continue;
+    const Vector a = rows[i], b = rows[i + S];
+#if defined(__clang__)
+    rows[i] = __builtin_shufflevector(
+        a, b, ((I & S) ? kWidth + (I ^ S) : I)...);
+    rows[i + S] = __builtin_shufflevector(
+        a, b, ((I & S) ? kWidth + I : (I ^ S))...);
+#else
+    rows[i] =
+        __builtin_shuffle(a, b, Lanes{((I & S) ? kWidth + (I ^ S) : I)...});
+    rows[i + S] =
+        __builtin_shuffle(a, b, Lanes{((I & S) ? kWidth + I : (I ^ S))...});
+#endif
+  }
+}
+
+template <int S>
+inline void Exchanges(Vector* rows) {
+  if constexpr (S > 0) {
+    Exchange<S>(rows, std::make_integer_sequence<int, kWidth>());
+    Exchanges<S / 2>(rows);
+  }
+}
+
+// The transpose of a block of kWidth x kWidth numbers.
+inline void TransposeBlock(const float* from, int64_t from_stride, float* to,
+                           int64_t to_stride) {
+  Vector rows[kWidth];
+  for (int i = 0; i < kWidth; ++i) rows[i] = Load(from + i * from_stride);
+  Exchanges<kWidth / 2>(rows);
+  for (int i = 0; i < kWidth; ++i) Store(to + i * to_stride, rows[i]);
+}
+
+inline void TransposeBlock(const uint16_t* from, int64_t from_stride,
+                           uint16_t* to, int64_t to_stride) {
+  for (int i = 0; i < kWidth; ++i) {
+    for (int j = 0; j < kWidth; ++j) {
+      to[j * to_stride + i] = from[i * from_stride + j];
+    }
+  }
+}
+
 // Which entries belong to each row.
 struct Rows {
   const int32_t* begin;
@@ -455,7 +502,72 @@ class SampledMatmul : public OpKernel {
   }
 };
 
+// The transpose of a matrix.
+template <typename TfType, typename T>
+class Transpose : public OpKernel {
+ public:
+  explicit Transpose(OpKernelConstruction* context) : OpKernel(context) {}
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor& x = context->input(0);
+    OP_REQUIRES(context, x.dims() == 2, InvalidArgument("x must be a matrix."));
+    const int64_t rows = x.dim_size(0), columns = x.dim_size(1);
+    Tensor* y = nullptr;
+    OP_REQUIRES_OK(context, context->allocate_output(
+                                0, TensorShape({columns, rows}), &y));
+    if (rows == 0 || columns == 0) return;
+    const T* from = reinterpret_cast<const T*>(x.flat<TfType>().data());
+    T* to = reinterpret_cast<T*>(y->flat<TfType>().data());
+    const int64_t blocks = (columns + kWidth - 1) / kWidth;
+    PoolOf(context)->ParallelFor(
+        blocks, rows * kWidth / 2, [=](int64_t first, int64_t last) {
+          for (int64_t block = first; block < last; ++block) {
+            Strip(from, to, rows, columns, block * kWidth);
+          }
+        });
+  }
+
+ private:
+  static void Strip(const T* from, T* to, int64_t rows, int64_t columns,
+                    int64_t column) {
+    const int64_t width = std::min<int64_t>(kWidth, columns - column);
+    int64_t row = 0;
+    if (width == kWidth) {
+      for (; row + kWidth <= rows; row += kWidth) {
+        TransposeBlock(from + row * columns + column, columns,
+                       to + column * rows + row, rows);
+      }
+    }
+    for (; row < rows; ++row) {
+      for (int64_t i = 0; i < width; ++i) {
+        to[(column + i) * rows + row] = from[row * columns + column + i];
+      }
+    }
+  }
+};
+
 using tensorflow::shape_inference::InferenceContext;
+
+REGISTER_OP("KerasSparseRlTranspose")
+    .Attr("T: {float, bfloat16, half}")
+    .Input("x: T")
+    .Output("y: T")
+    .SetShapeFn([](InferenceContext* c) {
+      tensorflow::shape_inference::ShapeHandle x;
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 2, &x));
+      c->set_output(0, c->Matrix(c->Dim(x, 1), c->Dim(x, 0)));
+      return absl::OkStatus();
+    });
+
+#define REGISTER_TRANSPOSE(TfType, T)                          \
+  REGISTER_KERNEL_BUILDER(Name("KerasSparseRlTranspose")       \
+                              .Device(tensorflow::DEVICE_CPU)  \
+                              .TypeConstraint<TfType>("T"),    \
+                          Transpose<TfType, T>)
+REGISTER_TRANSPOSE(float, float);
+REGISTER_TRANSPOSE(tensorflow::bfloat16, uint16_t);
+#define HALF Eigen::half
+REGISTER_TRANSPOSE(HALF, uint16_t);
 
 REGISTER_OP("KerasSparseRlMatmul")
     .Attr("T: {float, bfloat16}")

@@ -83,16 +83,14 @@ CALLBACKS = {
 }
 
 
-@pytest.mark.parametrize("alpha", [1.0, 2.0])
 @pytest.mark.parametrize("name", CALLBACKS)
-def test_trains_as_the_masked_layer_does(name, alpha):
+def test_trains_as_the_masked_layer_does(name):
     """Same masks exactly, same weights to rounding, over refreshes."""
-    if alpha != 1 and name in ("static", "TopKAST, blocks"):
-        pytest.skip("one exponent is enough")
+    alpha = 2.0 if name in ("TopKAST", "RigL") else 1.0
     models = dense_network(alpha), sparse_network(alpha)
     for model in models:
         callback = CALLBACKS[name]()
-        fit(compiled(model), callback, epochs=5)
+        fit(compiled(model), callback, epochs=3)
     assert_same_training(*models)
 
 
@@ -211,9 +209,12 @@ def test_saved_model_export(tmp_path):
     "policy", ["mixed_float16", "mixed_bfloat16", "bfloat16", "float64"]
 )
 def test_other_precisions(policy):
-    reference = sparse_network()(X)
+    float32 = sparse_network()
+    reference = float32(X)
     keras.config.set_dtype_policy(policy)
     model = sparse_network()
+    for old, new in zip(float32.layers, model.layers):
+        new.sparse_kernel.copy_from(old)
     y = keras.ops.cast(model(X), "float32")
     assert model.layers[0].compute_dtype == model(X).dtype
     tolerance = {"float64": 1e-5, "mixed_float16": 5e-3}.get(policy, 5e-2)

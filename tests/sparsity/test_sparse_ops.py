@@ -4,16 +4,19 @@ import concurrent.futures
 import os
 import stat
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_sparse_rl.layers import SparseDense
 from keras_sparse_rl.sparsity import load_sparse_ops
 from keras_sparse_rl.sparsity import sparse_ops
 from keras_sparse_rl.sparsity.sparse_layout import SparseLayout
 from keras_sparse_rl.sparsity.sparse_matmul import masked_matmul
 from keras_sparse_rl.sparsity.sparse_matmul import scatter
 from keras_sparse_rl.sparsity.sparse_matmul import sparse_matmul
+from keras_sparse_rl.sparsity.sparse_matmul import transpose
 
 OPS = load_sparse_ops()
 needs_ops = pytest.mark.skipif(OPS is None, reason="no C++ compiler")
@@ -113,6 +116,51 @@ def test_masked_products_are_the_same():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     for a, b in zip(results[0][:2], results[2][:2]):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@needs_ops
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (16, 32), (33, 50), (7, 64)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_transpose(shape, dtype):
+    x = tf.random.normal(shape, dtype=dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = transpose(x) * 2
+    gradient = tape.gradient(y, x, tf.transpose(x))
+    for found, expected in ((y, 2 * tf.transpose(x)), (gradient, 2 * x)):
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(
+            tf.cast(found, "float32"), tf.cast(expected, "float32")
+        )
+
+
+@needs_ops
+def test_a_chain_is_transposed_at_its_ends_alone():
+    layers = [SparseDense(6, 0.5, activation="relu") for _ in range(3)]
+    model = keras.Sequential([keras.Input((5,)), *layers])
+    x = tf.random.normal((4, 5))
+
+    def gradients(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = model(x, training=True)
+        variables = [v.value for v in model.trainable_variables]
+        return tape.gradient(y, [x, *variables])
+
+    function = tf.function(gradients).get_concrete_function(x)
+    reached, waiting = set(), [t.op for t in function.graph.outputs]
+    while waiting:
+        op = waiting.pop()
+        if op.name not in reached:
+            reached.add(op.name)
+            waiting += [t.op for t in op.inputs]
+    found = [op for op in function.graph.get_operations() if op.name in reached]
+    types = [op.type for op in found]
+    # The input, what the loss says of the output, and the input's gradient.
+    assert types.count("KerasSparseRlTranspose") == 3
+    assert types.count("Transpose") == 0
+    for a, b in zip(function(x), gradients(x)):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 @needs_ops
