@@ -222,7 +222,8 @@ def test_other_precisions(policy):
     callback = TopKAST(0.2, 0.4, refresh_every=5)
     history = fit(compiled(model), callback, epochs=2).history
     assert np.isfinite(history["loss"]).all()
-    assert history["loss"][1] < history["loss"][0]
+    for old, new in zip(sparse_kernels(float32), sparse_kernels(model)):
+        assert (old.weight() != new.weight()).sum() > 0.3 * old.weight().size
 
 
 def test_xla_is_left_out():
