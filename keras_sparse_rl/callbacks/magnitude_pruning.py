@@ -6,7 +6,6 @@ from keras_sparse_rl.callbacks.sparsity_callback import SparsityCallback
 from keras_sparse_rl.sparsity.constant_schedule import ConstantSchedule
 from keras_sparse_rl.sparsity.masks import global_topk_masks
 from keras_sparse_rl.sparsity.masks import keep_count
-from keras_sparse_rl.sparsity.masks import topk_mask
 from keras_sparse_rl.sparsity.polynomial_schedule import PolynomialSchedule
 from keras_sparse_rl.sparsity.selection import kernel_densities
 
@@ -33,6 +32,8 @@ class MagnitudePruning(SparsityCallback):
         densities: with `scope="layer"`, how the density is shared out:
             `"uniform"`, `"erk"`, or a dict of layer, or layer name, to the
             density that layer ends with.
+        block_size: int, weights that are pruned together, as in
+            `sparsity.topk_mask`.
 
     Raises:
         ValueError: if an argument is out of range; and, when training
@@ -47,9 +48,14 @@ class MagnitudePruning(SparsityCallback):
     """
 
     def __init__(
-        self, schedule, refresh_every=100, scope="layer", densities="uniform"
+        self,
+        schedule,
+        refresh_every=100,
+        scope="layer",
+        densities="uniform",
+        block_size=1,
     ):
-        super().__init__(refresh_every, densities)
+        super().__init__(refresh_every, densities, block_size)
         if not isinstance(schedule, (ConstantSchedule, PolynomialSchedule)):
             schedule = ConstantSchedule(check_density("schedule", schedule))
         self.schedule = schedule
@@ -67,14 +73,15 @@ class MagnitudePruning(SparsityCallback):
         if self._seen_step >= self.schedule.end_step:
             due = self.schedule.end_step
         density = self.schedule(due)
-        sizes = [int(np.prod(k.shape)) for k in self.kernels.values()]
-        kept = [k.forward_mask().sum() for k in self.kernels.values()]
+        kernels = self.kernels.values()
+        kept = [self.count(kernel.forward_mask()) for kernel in kernels]
         if self.scope == "global":
-            return sum(kept) > keep_count(density, sum(sizes))
+            size = sum(self.keep_count(kernel, 1.0) for kernel in kernels)
+            return sum(kept) > keep_count(density, size)
         shares = self._shares(density).values()
         return any(
-            count > keep_count(share, size)
-            for count, share, size in zip(kept, shares, sizes)
+            count > self.keep_count(kernel, share)
+            for count, share, kernel in zip(kept, shares, kernels)
         )
 
     def stops_at(self):
@@ -87,12 +94,14 @@ class MagnitudePruning(SparsityCallback):
             for name, kernel in self.kernels.items()
         }
         if self.scope == "global":
-            kept = global_topk_masks(list(scores.values()), density)
+            kept = global_topk_masks(
+                list(scores.values()), density, self.block_size
+            )
             masks = dict(zip(scores, kept))
         else:
             shares = self._shares(density)
             masks = {
-                name: topk_mask(scores[name], shares[name]) for name in scores
+                name: self.top(scores[name], shares[name]) for name in scores
             }
         # With several schedules in a row a weight stays pruned.
         masks = {name: masks[name] & (scores[name] >= 0) for name in masks}

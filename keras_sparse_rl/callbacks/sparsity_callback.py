@@ -3,6 +3,10 @@ import numpy as np
 
 from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_integer
+from keras_sparse_rl.optimizers.powerprop import powerprop_advice
+from keras_sparse_rl.sparsity.blocks import used_blocks
+from keras_sparse_rl.sparsity.masks import keep_count
+from keras_sparse_rl.sparsity.masks import topk_mask
 from keras_sparse_rl.sparsity.selection import find_sparse_kernels
 from keras_sparse_rl.sparsity.selection import resolve_names
 
@@ -37,6 +41,8 @@ class SparsityCallback(keras.callbacks.Callback):
             `steps_per_execution` a refresh waits for the end of the call.
         densities: `"uniform"`, `"erk"` (see `sparsity.erk_densities`), or a
             dict of layer, or layer name, to its own density.
+        block_size: int, weights that are kept or dropped together, as in
+            `sparsity.topk_mask`: 4 is what LiteRT's sparse kernels want.
 
     Raises:
         ValueError: if an argument is out of range; and, when training
@@ -49,14 +55,19 @@ class SparsityCallback(keras.callbacks.Callback):
     True
     """
 
-    def __init__(self, refresh_every=100, densities="uniform"):
+    # Whether a weight that comes into use starts from 0.
+    grows_from_zero = False
+
+    def __init__(self, refresh_every=100, densities="uniform", block_size=1):
         super().__init__()
         self.refresh_every = check_integer("refresh_every", refresh_every)
+        self.block_size = check_integer("block_size", block_size)
         if not isinstance(densities, dict):
             check_choice("densities", densities, ("uniform", "erk"))
         self.densities = densities
         self.kernels = {}
         self._seen_step = None
+        self._is_first = False
         self._churn = []
         self._figures = {}
 
@@ -158,15 +169,18 @@ class SparsityCallback(keras.callbacks.Callback):
 
     def refresh(self, step):
         """Puts new masks in place, whatever the step."""
+        optimizer = inner_optimizer(self.model)
+        find_slots = getattr(
+            optimizer, "sparse_kernel_slots", lambda kernel: {}
+        )
         replaced = kept = 0
         for name, (forward, backward) in self.new_masks(step).items():
             kernel = self.kernels[name]
-            old_forward = kernel.forward_mask()
-            left = kernel.backward_mask() & ~backward
-            kernel.assign_masks(forward, backward)
-            if left.any():
-                self._clear_slots(kernel, left)
-            replaced += np.count_nonzero(forward & ~old_forward)
+            grown = forward & ~kernel.forward_mask()
+            kernel.assign_masks(forward, backward, find_slots(kernel))
+            if self.grows_from_zero and grown.any() and not self._is_first:
+                kernel.reset(grown)
+            replaced += np.count_nonzero(grown)
             kept += np.count_nonzero(forward)
         self._churn.append(float(replaced / kept))
         self._figures = self.report()
@@ -187,7 +201,9 @@ class SparsityCallback(keras.callbacks.Callback):
         self.begin()
         self._figures = self.report()
         if self.is_stale():
+            self._is_first = True
             self.refresh(self._seen_step)
+            self._is_first = False
             self._churn = []
 
     def _step(self):
@@ -198,18 +214,32 @@ class SparsityCallback(keras.callbacks.Callback):
         count = sum(np.count_nonzero(mask) for mask in masks)
         return float(count / sum(mask.size for mask in masks))
 
-    def _clear_slots(self, kernel, left):
-        """Forgets momentum where a weight leaves B: it may come back."""
+    # Tools for subclasses.
+
+    def top(self, scores, density):
+        """Boolean array: the highest scores, whole blocks of them."""
+        return topk_mask(scores, density, self.block_size)
+
+    def count(self, mask):
+        """How many blocks a mask uses."""
+        return int(np.count_nonzero(used_blocks(mask, self.block_size)))
+
+    def keep_count(self, kernel, density):
+        """How many blocks of a kernel a density keeps."""
+        size = used_blocks(np.zeros(kernel.shape, bool), self.block_size).size
+        return keep_count(density, size)
+
+    def require_powerprop(self, reason):
+        """Raises unless the optimizer keeps its hands off resting weights."""
         optimizer = inner_optimizer(self.model)
         if not hasattr(optimizer, "sparse_kernel_slots"):
-            return
-        ops = keras.ops
-        for name, slot in optimizer.sparse_kernel_slots(kernel).items():
-            if tuple(slot.shape) != kernel.shape:
-                continue
-            # An average of the weight is not a sum of gradients.
-            cleared = kernel.theta if name == "average" else 0.0
-            slot.assign(ops.where(left, ops.cast(cleared, slot.dtype), slot))
+            raise ValueError(
+                f"{type(self).__name__} needs an optimizer that {reason}, and "
+                f"{type(optimizer).__name__} does not. "
+                f"{powerprop_advice(optimizer)}"
+            )
+        if not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
 
 
 def inner_optimizer(model):

@@ -6,9 +6,8 @@ from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl._checks import check_non_negative
 from keras_sparse_rl.callbacks.sparsity_callback import SparsityCallback
 from keras_sparse_rl.callbacks.sparsity_callback import inner_optimizer
-from keras_sparse_rl.optimizers.powerprop import powerprop_advice
-from keras_sparse_rl.sparsity.masks import keep_count
-from keras_sparse_rl.sparsity.masks import topk_mask
+from keras_sparse_rl.sparsity.masks import BACKWARD
+from keras_sparse_rl.sparsity.masks import FORWARD
 from keras_sparse_rl.sparsity.selection import kernel_densities
 
 
@@ -48,6 +47,8 @@ class TopKAST(SparsityCallback):
         exploration: `"largest"` puts the next largest weights into B,
             `"random"` random ones (the paper's ablation).
         seed: int, for `exploration="random"`.
+        block_size: int, weights that are kept or dropped together, as in
+            `sparsity.topk_mask`.
 
     Raises:
         ValueError: if an argument is out of range; and, when training
@@ -78,8 +79,9 @@ class TopKAST(SparsityCallback):
         densities="uniform",
         exploration="largest",
         seed=0,
+        block_size=1,
     ):
-        super().__init__(refresh_every, densities)
+        super().__init__(refresh_every, densities, block_size)
         self.forward_density = check_density("forward_density", forward_density)
         if backward_density is None:
             backward_density = min(1.0, 2 * self.forward_density)
@@ -103,16 +105,8 @@ class TopKAST(SparsityCallback):
         self.seed = check_integer("seed", seed, minimum=0)
 
     def prepare(self):
-        optimizer = inner_optimizer(self.model)
-        if not hasattr(optimizer, "set_penalty"):
-            raise ValueError(
-                "TopKAST needs an optimizer that leaves the weights outside B "
-                f"alone, and {type(optimizer).__name__} does not. "
-                f"{powerprop_advice(optimizer)}"
-            )
+        self.require_powerprop("leaves the weights outside B alone")
         self._forward, self._backward = self._shares()
-        if not optimizer.built:
-            optimizer.build(self.model.trainable_variables)
 
     def begin(self):
         optimizer = inner_optimizer(self.model)
@@ -131,8 +125,8 @@ class TopKAST(SparsityCallback):
         for name, kernel in self.kernels.items():
             used, trained = self._counts(name, kernel, exploring)
             if (
-                np.count_nonzero(kernel.forward_mask()) != used
-                or np.count_nonzero(kernel.backward_mask()) != trained
+                self.count(kernel.forward_mask()) != used
+                or self.count(kernel.backward_mask()) != trained
             ):
                 return True
         return self._seen_step == 0
@@ -157,7 +151,7 @@ class TopKAST(SparsityCallback):
 
     def _choose(self, name, kernel, step, position):
         magnitude = abs(kernel.weight())
-        forward = topk_mask(magnitude, self._forward[name])
+        forward = self.top(magnitude, self._forward[name])
         if self._has_stopped(step):
             return forward, forward
         if self.exploration == "random":
@@ -165,7 +159,7 @@ class TopKAST(SparsityCallback):
             generator = np.random.default_rng([self.seed, step, position])
             magnitude = generator.random(magnitude.shape)
         magnitude[forward] = np.inf
-        return forward, topk_mask(magnitude, self._backward[name])
+        return forward, self.top(magnitude, self._backward[name])
 
     def _shares(self):
         """Forward and backward density of each kernel."""
@@ -185,10 +179,10 @@ class TopKAST(SparsityCallback):
         }
 
     def _counts(self, name, kernel, exploring):
-        size = int(np.prod(kernel.shape))
-        used = keep_count(self._forward[name], size)
-        trained = keep_count(self._backward[name], size) if exploring else used
-        return used, trained
+        used = self.keep_count(kernel, self._forward[name])
+        if not exploring:
+            return used, used
+        return used, self.keep_count(kernel, self._backward[name])
 
     def _has_stopped(self, step):
         return self.explore_steps is not None and step >= self.explore_steps
@@ -197,8 +191,7 @@ class TopKAST(SparsityCallback):
         value = 0.0
         for name, kernel in self.kernels.items():
             square = np.square(np.asarray(kernel.theta, "float64"))
-            forward = kernel.forward_mask()
-            outside = kernel.backward_mask() & ~forward
-            value += square[forward].sum()
-            value += square[outside].sum() / self._forward[name]
+            mask = np.asarray(kernel.mask)
+            value += square[(mask & FORWARD) != 0].sum()
+            value += square[mask == BACKWARD].sum() / self._forward[name]
         return float(self.penalty / 2 * value)

@@ -24,5 +24,7 @@ from keras_sparse_rl.layers.relative_multi_head_attention import (
 )
 from keras_sparse_rl.layers.resettable_rnn import ResettableRNN
 from keras_sparse_rl.layers.sigmoid_tanh_gate import SigmoidTanhGate
+from keras_sparse_rl.layers.sparse_dense import SparseDense
 from keras_sparse_rl.layers.sparse_kernel import SparseKernel
 from keras_sparse_rl.layers.sparse_kernel import sparse_kernels
+from keras_sparse_rl.layers.sparse_values import SparseValues

@@ -95,6 +95,9 @@ class SparseKernel:
             trainable=False,
             autocast=False,
         )
+        # A tensor of zeros that is added to the kernel while a callback wants
+        # the gradient of every weight, also of those that are masked.
+        self.probe = None
         # Optimizers and callbacks see variables, so the variable leads back.
         self.theta.sparse_kernel = self
 
@@ -115,11 +118,19 @@ class SparseKernel:
         """Shape of the kernel, a tuple of int."""
         return tuple(self.theta.shape)
 
+    @property
+    def bookkeeping(self):
+        """The variables that say where weights are."""
+        return [self.mask]
+
     def value(self, dtype=None, training=False):
         """The effective, masked kernel as a tensor of `dtype`."""
-        return masked_weight(
+        weight = masked_weight(
             self.theta, self.mask, self.alpha, dtype, fuse=training
         )
+        if self.probe is None:
+            return weight
+        return weight + ops.cast(self.probe, weight.dtype)
 
     def weight(self):
         """The effective weight as an array, masked or not."""
@@ -144,10 +155,32 @@ class SparseKernel:
         """Boolean array: the weights that are used but not trained."""
         return ops.convert_to_numpy(self.mask) == FORWARD
 
-    def assign_masks(self, forward, backward):
-        """Sets both sets from boolean arrays of the kernel's shape."""
+    def assign_masks(self, forward, backward, slots=None):
+        """Sets both sets from boolean arrays of the kernel's shape.
+
+        Args:
+            forward: boolean array, the set A.
+            backward: boolean array, the set B.
+            slots: dict of name to an optimizer's variable of this kernel. It
+                is forgotten where a weight leaves B: it may come back.
+        """
+        left = self.backward_mask() & ~backward
         self.mask.assign(
             np.uint8(FORWARD) * forward + np.uint8(BACKWARD) * backward
+        )
+        if not left.any():
+            return
+        for name, slot in (slots or {}).items():
+            if tuple(slot.shape) != self.shape:
+                continue
+            # An average of the weight is not a sum of gradients.
+            cleared = self.theta if name == "average" else 0.0
+            slot.assign(ops.where(left, ops.cast(cleared, slot.dtype), slot))
+
+    def reset(self, where):
+        """Sets weights to 0 where a boolean array says so."""
+        self.theta.assign(
+            ops.where(where, ops.zeros_like(self.theta), self.theta)
         )
 
 

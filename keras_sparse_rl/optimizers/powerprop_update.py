@@ -178,7 +178,8 @@ class PowerpropUpdate:
         super().finalize_variable_values(var_list)
         for variable, old in zip(var_list, before):
             if old is not None:
-                trained = variable.sparse_kernel.backward_mask()
+                mask = ops.convert_to_numpy(variable.sparse_kernel.mask)
+                trained = (mask & BACKWARD) != 0
                 variable.assign(ops.where(trained, variable, old))
 
 

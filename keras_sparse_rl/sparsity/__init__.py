@@ -16,5 +16,6 @@ from keras_sparse_rl.sparsity.powerpropagation import theta_from_weight
 from keras_sparse_rl.sparsity.powerpropagation import weight_gradient
 from keras_sparse_rl.sparsity.powerpropagation import weight_gradient_factor
 from keras_sparse_rl.sparsity.prune import prune
+from keras_sparse_rl.sparsity.sparse_ops import load_sparse_ops
 from keras_sparse_rl.sparsity.sparsify import sparsify
 from keras_sparse_rl.sparsity.sparsity_summary import sparsity_summary

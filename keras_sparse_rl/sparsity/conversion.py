@@ -34,8 +34,11 @@ def powerprop_classes():
 
 @functools.cache
 def keras_classes():
-    """Dict of Powerprop class to the Keras class that it stands for."""
-    return {ours: theirs for theirs, ours in powerprop_classes().items()}
+    """Dict of a class of ours to the Keras class that it stands for."""
+    from keras_sparse_rl import layers
+
+    classes = {ours: theirs for theirs, ours in powerprop_classes().items()}
+    return {**classes, layers.SparseDense: keras.layers.Dense}
 
 
 @functools.cache
@@ -54,6 +57,17 @@ def copy_weights(layer, new):
         new: layer with the same weights but for masks, which may stand on
             either side.
     """
+    old, kernel = (getattr(x, "sparse_kernel", None) for x in (layer, new))
+    moves_masks = any(hasattr(k, "copy_from") for k in (old, kernel))
+    if kernel is not None and moves_masks:
+        if hasattr(kernel, "copy_from"):
+            kernel.copy_from(layer)
+        else:
+            kernel.theta.assign(old.dense_theta())
+            kernel.assign_masks(old.forward_mask(), old.backward_mask())
+        if new.bias is not None:
+            new.bias.assign(layer.bias)
+        return
     if type(layer) is type(new) and len(layer.weights) == len(new.weights):
         new.set_weights(layer.get_weights())
         return
@@ -68,7 +82,7 @@ def copy_weights(layer, new):
 
 def _without_masks(layer):
     kernels = [getattr(v, "sparse_kernel", None) for v in layer.weights]
-    masks = {id(kernel.mask) for kernel in kernels if kernel}
+    masks = {id(v) for kernel in kernels if kernel for v in kernel.bookkeeping}
     return [v for v in layer.weights if id(v) not in masks]
 
 

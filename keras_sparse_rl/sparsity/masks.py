@@ -9,12 +9,14 @@ weight that is used but frozen is 1. This is file format.
 import numpy as np
 
 from keras_sparse_rl._checks import check_density
+from keras_sparse_rl.sparsity.blocks import block_means
+from keras_sparse_rl.sparsity.blocks import expand_blocks
 
 FORWARD = 1
 BACKWARD = 2
 
 
-def topk_mask(scores, density):
+def topk_mask(scores, density, block_size=1):
     """Marks exactly the `density` share of the highest scores.
 
     Ties break by index, so that the count is exact: `round(density * size)`,
@@ -23,6 +25,9 @@ def topk_mask(scores, density):
     Args:
         scores: array of any shape; higher is kept first.
         density: float in (0, 1], the share that is kept.
+        block_size: int, weights that are kept together, by their mean score:
+            runs along the next-to-last axis, the inputs of a dense kernel.
+            The share is then that of the blocks.
 
     Returns:
         Boolean array of the shape of `scores`.
@@ -38,15 +43,18 @@ def topk_mask(scores, density):
     """
     density = check_density("density", density)
     scores = np.asarray(scores)
-    return _topk(scores, keep_count(density, scores.size))
+    means = block_means(scores, block_size)
+    kept = _topk(means, keep_count(density, means.size))
+    return expand_blocks(kept, block_size, scores.shape)
 
 
-def global_topk_masks(scores, density):
+def global_topk_masks(scores, density, block_size=1):
     """Marks the highest scores over several arrays together.
 
     Args:
         scores: list of arrays of any shapes.
         density: float in (0, 1], the share that is kept of all of them.
+        block_size: int, as in `topk_mask`.
 
     Returns:
         List of boolean arrays, shaped as `scores`.
@@ -62,12 +70,13 @@ def global_topk_masks(scores, density):
     [[True, False], [True, False]]
     """
     scores = [np.asarray(array) for array in scores]
-    flat = np.concatenate([array.reshape(-1) for array in scores])
+    means = [block_means(array, block_size) for array in scores]
+    flat = np.concatenate([array.reshape(-1) for array in means])
     kept = topk_mask(flat, density)
-    ends = np.cumsum([array.size for array in scores])[:-1]
+    ends = np.cumsum([array.size for array in means])[:-1]
     return [
-        part.reshape(array.shape)
-        for part, array in zip(np.split(kept, ends), scores)
+        expand_blocks(part.reshape(mean.shape), block_size, array.shape)
+        for part, mean, array in zip(np.split(kept, ends), means, scores)
     ]
 
 

@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from keras_sparse_rl.sparsity.conversion import powerprop_classes
+from keras_sparse_rl.sparsity.conversion import keras_classes
 
 
 def positions(layer):
@@ -36,7 +36,7 @@ def positions(layer):
 
 
 def _keras_kind(layer):
-    for theirs, ours in powerprop_classes().items():
+    for ours, theirs in keras_classes().items():
         if isinstance(layer, (theirs, ours)):
             return theirs
     return None

@@ -2,13 +2,14 @@ import numpy as np
 
 from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_density
+from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl.sparsity.masks import global_topk_masks
 from keras_sparse_rl.sparsity.masks import topk_mask
 from keras_sparse_rl.sparsity.selection import find_sparse_kernels
 from keras_sparse_rl.sparsity.selection import kernel_densities
 
 
-def prune(model, density, scope="layer", densities="uniform"):
+def prune(model, density, scope="layer", densities="uniform", block_size=1):
     """Keeps the largest weights of a model and masks the others, at once.
 
     Ranks by the magnitude of the effective weight, also of weights masked so
@@ -25,6 +26,7 @@ def prune(model, density, scope="layer", densities="uniform"):
         densities: with `scope="layer"`, how the density is shared out:
             `"uniform"`, `"erk"` (see `erk_densities`), or a dict of layer, or
             layer name, to its own density.
+        block_size: int, weights that are pruned together, as in `topk_mask`.
 
     Returns:
         Float, the density reached over all sparse kernels.
@@ -44,6 +46,7 @@ def prune(model, density, scope="layer", densities="uniform"):
     """
     density = check_density("density", density)
     check_choice("scope", scope, ("layer", "global"))
+    check_integer("block_size", block_size)
     if scope == "global" and densities != "uniform":
         raise ValueError(
             "scope='global' ranks all weights together, so no layer has a "
@@ -53,12 +56,14 @@ def prune(model, density, scope="layer", densities="uniform"):
     kernels = find_sparse_kernels(model)
     scores = {name: abs(kernel.weight()) for name, kernel in kernels.items()}
     if scope == "global":
-        masks = dict(
-            zip(scores, global_topk_masks(list(scores.values()), density))
-        )
+        kept = global_topk_masks(list(scores.values()), density, block_size)
+        masks = dict(zip(scores, kept))
     else:
         shares = kernel_densities(kernels, density, densities)
-        masks = {name: topk_mask(scores[name], shares[name]) for name in scores}
+        masks = {
+            name: topk_mask(scores[name], shares[name], block_size)
+            for name in scores
+        }
     for name, kernel in kernels.items():
         trained = masks[name] & ~kernel.frozen_mask()
         kernel.assign_masks(masks[name], trained)

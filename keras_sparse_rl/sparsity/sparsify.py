@@ -1,6 +1,7 @@
 import keras
 
 from keras_sparse_rl._checks import check_alpha
+from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_density
 from keras_sparse_rl.sparsity.conversion import check_model
 from keras_sparse_rl.sparsity.conversion import clone_with
@@ -10,7 +11,14 @@ from keras_sparse_rl.sparsity.conversion import copy_weights
 from keras_sparse_rl.sparsity.conversion import powerprop_classes
 
 
-def sparsify(model, alpha=1.0, densities=None):
+def sparsify(
+    model,
+    alpha=1.0,
+    densities=None,
+    execution="dense",
+    density=0.1,
+    backward_density=None,
+):
     """Turns a Keras model into one that can be trained sparse.
 
     `Dense`, `Conv1D`, `Conv2D`, `DepthwiseConv2D` and `EinsumDense` layers
@@ -29,6 +37,15 @@ def sparsify(model, alpha=1.0, densities=None):
         densities: dict of layer, or layer name, to the density in (0, 1] at
             which it is pruned at once, by magnitude; optional. A layer named
             here is converted in any case (1.0: converted, not pruned).
+        execution: `"dense"`, masks over dense kernels; or `"sparse"` or
+            `"auto"`, and dense layers become `SparseDense` layers of that
+            execution, with what is not used pruned at once. Layers that are
+            sparse already change their execution and keep their masks.
+        density: float in (0, 1], of `SparseDense` layers that `densities`
+            does not name and that have no masks yet.
+        backward_density: float, the most that `SparseDense` layers ever
+            train; by default twice what they use. Where `densities` names a
+            layer its own is in the same proportion.
 
     Returns:
         A new model of the same kind with the same weights.
@@ -55,6 +72,10 @@ def sparsify(model, alpha=1.0, densities=None):
     from keras_sparse_rl.layers.sparse_kernel import sparse_kernels
 
     alpha = check_alpha(alpha)
+    check_choice("execution", execution, ("dense", "sparse", "auto"))
+    check_density("density", density)
+    if backward_density is not None:
+        check_density("backward_density", backward_density)
     check_model(model)
     classes = powerprop_classes()
     named = _named_layers(model, densities or {})
@@ -63,6 +84,11 @@ def sparsify(model, alpha=1.0, densities=None):
     converted = []
 
     def convert(layer):
+        if type(layer) in _exchangeable(execution):
+            converted.append(layer)
+            if execution == "dense":
+                return convert_layer(layer, classes[keras.layers.Dense])
+            return _sparse_dense(layer, execution, density, backward_density)
         target = classes.get(type(layer))
         if isinstance(layer, composite_classes()) and layer.alpha is None:
             target = type(layer)
@@ -72,6 +98,12 @@ def sparsify(model, alpha=1.0, densities=None):
         if spared and id(layer) not in named:
             return None
         converted.append(layer)
+        if execution != "dense" and type(layer) is keras.layers.Dense:
+            share = named.get(id(layer), density)
+            trained = backward_density
+            if trained is not None:
+                trained = min(1.0, trained * share / density)
+            return _sparse_dense(layer, execution, share, trained, alpha=alpha)
         return convert_layer(layer, target, alpha=alpha)
 
     sparse, pairs = clone_with(model, convert)
@@ -93,6 +125,41 @@ def sparsify(model, alpha=1.0, densities=None):
             "`densities` names."
         )
     return sparse
+
+
+def _exchangeable(execution):
+    """The sparse classes of the other execution."""
+    from keras_sparse_rl import layers
+
+    if execution == "dense":
+        return (layers.SparseDense,)
+    return (layers.PowerpropDense,)
+
+
+def _sparse_dense(layer, execution, density, backward_density, **arguments):
+    """A `SparseDense` layer with the configuration of a dense one."""
+    from keras_sparse_rl.layers import SparseDense
+
+    if layer.kernel_constraint is not None:
+        raise ValueError(
+            f"Layer '{layer.name}' has a kernel_constraint, which needs the "
+            "whole kernel: SparseDense has none. Use execution='dense', or "
+            "drop the constraint."
+        )
+    kernel = getattr(layer, "sparse_kernel", None)
+    if kernel is not None and not kernel.forward_mask().all():
+        used, trained = kernel.forward_mask(), kernel.backward_mask()
+        density = float(used.mean())
+        found = max(density, float((used | trained).mean()))
+        backward_density = max(found, backward_density or 0.0)
+    return convert_layer(
+        layer,
+        SparseDense,
+        density=density,
+        backward_density=backward_density,
+        execution=execution,
+        **arguments,
+    )
 
 
 def _named_layers(model, densities):
@@ -123,10 +190,12 @@ def _named_layers(model, densities):
 
 
 def _prune_named(pairs, named):
+    from keras_sparse_rl.layers import SparseDense
     from keras_sparse_rl.sparsity.prune import prune
 
     for layer, new in pairs:
-        if named.get(id(layer), 1.0) < 1:
+        is_dense = not isinstance(new, SparseDense)
+        if is_dense and named.get(id(layer), 1.0) < 1:
             prune(new, named[id(layer)])
 
 

@@ -91,19 +91,19 @@ def _row(layer):
     from keras_sparse_rl.layers.sparse_kernel import sparse_kernels
 
     kernels = sparse_kernels(layer)
-    masks = {id(kernel.mask) for kernel in kernels}
-    parameters = [v for v in layer.weights if id(v) not in masks]
+    beside = {id(v) for kernel in kernels for v in kernel.bookkeeping}
+    parameters = [v for v in layer.weights if id(v) not in beside]
     size = sum(math.prod(kernel.shape) for kernel in kernels)
     forward = sum(np.count_nonzero(k.forward_mask()) for k in kernels)
     backward = sum(np.count_nonzero(k.backward_mask()) for k in kernels)
+    thetas = {id(kernel.theta) for kernel in kernels}
+    others = [v for v in parameters if id(v) not in thetas]
     count = sum(math.prod(v.shape) for v in parameters)
-    dense_bytes = sum(
-        math.prod(v.shape) * keras.ops.convert_to_numpy(v).itemsize
-        for v in parameters
-    )
+    dense_bytes = sum(math.prod(v.shape) * _itemsize(v) for v in others)
+    dense_bytes += sum(math.prod(k.shape) * _itemsize(k.theta) for k in kernels)
     saved = sum(
         (math.prod(k.shape) - np.count_nonzero(k.forward_mask()))
-        * keras.ops.convert_to_numpy(k.theta).itemsize
+        * _itemsize(k.theta)
         for k in kernels
     )
     is_sparse = forward < size
@@ -117,7 +117,7 @@ def _row(layer):
         "density": forward / size if size else 1.0,
         "backward_density": backward / size if size else 1.0,
         "parameters": count,
-        "used": int(count - size + forward),
+        "used": int(sum(math.prod(v.shape) for v in others) + forward),
         "flops": flops,
         "dense_flops": dense_flops,
         "bytes": int(dense_bytes - saved + is_sparse * -(-size // 8)),
@@ -126,6 +126,10 @@ def _row(layer):
         "forward": int(forward),
         "backward": int(backward),
     }
+
+
+def _itemsize(variable):
+    return keras.ops.convert_to_numpy(variable).itemsize
 
 
 def _plain_kernel_size(layer):

@@ -1,0 +1,101 @@
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_sparse_rl.callbacks.train_step_callback import TrainStepCallback
+
+
+class DenseGradients(TrainStepCallback):
+    """The gradient of every weight, masked or not, at each n-th step.
+
+    What `RigL` grows by. The gradient is that of the effective weight, at the
+    weights before the step, by a pass of its own over the step's batch that
+    leaves no trace: metrics, averages and random seeds are put back.
+
+    Args:
+        every: int; measured before the steps with `iterations + 1` divisible
+            by it, that is once before each refresh.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_sparse_rl.callbacks import DenseGradients
+    >>> from keras_sparse_rl.layers import PowerpropDense, sparse_kernels
+    >>> from keras_sparse_rl.optimizers import Powerprop
+    >>> model = keras.Sequential([keras.Input((3,)), PowerpropDense(2)])
+    >>> model.compile(Powerprop("sgd"), "mse")
+    >>> gradients = DenseGradients(every=1)
+    >>> gradients.kernels = sparse_kernels(model)
+    >>> x, y = keras.ops.ones((4, 3)), keras.ops.ones((4, 2))
+    >>> history = model.fit(x, y, callbacks=[gradients], verbose=0)
+    >>> gradients.read(gradients.kernels[0]).shape
+    (3, 2)
+    """
+
+    def __init__(self, every):
+        super().__init__()
+        self.every = every
+        self.kernels = []
+        self._sums = {}
+
+    def prepare(self):
+        with self.model.distribute_strategy.scope():
+            # Each replica writes its own part; a reader gets the sum.
+            self._sums = {
+                id(kernel): tf.Variable(
+                    tf.zeros(kernel.shape),
+                    trainable=False,
+                    synchronization=tf.VariableSynchronization.ON_READ,
+                    aggregation=tf.VariableAggregation.SUM,
+                )
+                for kernel in self.kernels
+            }
+
+    def read(self, kernel):
+        """The last gradient of a kernel, a float32 array of its shape."""
+        return np.asarray(self._sums[id(kernel)])
+
+    def before_step(self, data):
+        iterations = keras.ops.convert_to_tensor(
+            self.model.optimizer.iterations
+        )
+
+        def measure():
+            self._measure(data)
+            return tf.constant(True)
+
+        is_due = tf.equal((iterations + 1) % self.every, 0)
+        tf.cond(is_due, measure, lambda: tf.constant(False))
+
+    def _measure(self, data):
+        model = self.model
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        masks = {id(v) for k in self.kernels for v in k.bookkeeping}
+        traces = {
+            id(v): v
+            for v in (*model.non_trainable_variables, *model.metrics_variables)
+            if id(v) not in masks and v.dtype != "string"
+        }
+        before = {key: tf.identity(v.value) for key, v in traces.items()}
+        probes = [tf.zeros(kernel.shape) for kernel in self.kernels]
+        try:
+            for kernel, probe in zip(self.kernels, probes):
+                kernel.probe = probe
+            with tf.GradientTape() as tape:
+                tape.watch(probes)
+                y_pred = model(x, training=True)
+                loss = model.optimizer.scale_loss(
+                    model.compute_loss(
+                        x=x, y=y, y_pred=y_pred, sample_weight=sample_weight
+                    )
+                )
+        finally:
+            for kernel in self.kernels:
+                kernel.probe = None
+        gradients = tape.gradient(
+            loss, probes, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        for kernel, gradient in zip(self.kernels, gradients):
+            self._sums[id(kernel)].assign(gradient)
+        for key, variable in traces.items():
+            variable.assign(before[key])

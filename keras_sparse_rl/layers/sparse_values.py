@@ -1,0 +1,403 @@
+import mmap
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from keras_sparse_rl._checks import check_alpha
+from keras_sparse_rl.sparsity.masks import BACKWARD
+from keras_sparse_rl.sparsity.masks import FORWARD
+from keras_sparse_rl.sparsity.masks import keep_count
+from keras_sparse_rl.sparsity.masks import topk_mask
+from keras_sparse_rl.sparsity.powerpropagation import effective_weight
+from keras_sparse_rl.sparsity.powerpropagation import masked_weight
+from keras_sparse_rl.sparsity.powerpropagation import theta_from_weight
+from keras_sparse_rl.sparsity.sparse_layout import SparseLayout
+from keras_sparse_rl.sparsity.sparse_matmul import scatter
+
+# From this many weights on the reservoir is a file, not memory.
+_LARGE = 2**20
+
+
+class SparseValues:
+    """A kernel `(inputs, outputs)` of which only the weights in use exist.
+
+    What `SparseKernel` is to layers that multiply by zeros: optimizers and
+    callbacks treat both alike. `theta` is the vector of the weights in the
+    backward set B (and in A). All others rest in the *reservoir*, an array on
+    the host that no training step touches; a refresh of the masks moves
+    weights between the two. Large reservoirs are files mapped into memory.
+
+    Args:
+        layer: the `keras.layers.Layer` that owns the kernel.
+        shape: tuple of two int, `(inputs, outputs)`.
+        density: float in (0, 1], the share of weights in A at first: those of
+            the largest magnitude.
+        backward_density: float, the share in B, which is also the largest
+            that will ever fit.
+        alpha: float, the exponent of Powerpropagation, at least 1.
+        initializer: Keras initializer of the effective weight.
+        regularizer: Keras regularizer, applied to the vector of effective
+            weights in A.
+
+    Attributes:
+        theta: trained variable `(capacity,)`.
+        mask: `uint8` variable `(capacity,)`, bits as in `sparsity.masks`.
+        layout: `SparseLayout` of variables.
+        alpha: float.
+        layer: the owner.
+
+    Example:
+
+    >>> from keras_sparse_rl.layers import SparseDense, SparseValues
+    >>> layer = SparseDense(20, density=0.1)
+    >>> layer.build((None, 50))
+    >>> kernel = layer.sparse_kernel
+    >>> isinstance(kernel, SparseValues), int(kernel.forward_mask().sum())
+    (True, 100)
+    """
+
+    name = None
+
+    def __init__(
+        self,
+        layer,
+        shape,
+        density,
+        backward_density,
+        alpha=1.0,
+        initializer="glorot_uniform",
+        regularizer=None,
+    ):
+        self.layer = layer
+        self.shape = tuple(shape)
+        self.alpha = check_alpha(alpha)
+        size = shape[0] * shape[1]
+        # Room for what rounding to whole blocks adds.
+        self.capacity = min(
+            size, keep_count(backward_density, size) // 8 * 8 + 8
+        )
+        initializer = keras.initializers.get(initializer)
+        with tf.init_scope():
+            weight = initializer(self.shape, dtype="float32")
+            reservoir = ops.convert_to_numpy(
+                theta_from_weight(weight, self.alpha)
+            )
+        magnitude = abs(ops.convert_to_numpy(weight))
+        layout = SparseLayout.from_masks(
+            topk_mask(magnitude, density),
+            topk_mask(magnitude, backward_density),
+            self.capacity,
+        )
+        self._reservoir = _on_the_host(reservoir)
+        theta = np.zeros(self.capacity, "float32")
+        inputs, outputs = _entries(layout)
+        theta[: len(inputs)] = reservoir[inputs, outputs]
+        if regularizer is not None:
+            regularizer = _ValuesRegularizer(
+                keras.regularizers.get(regularizer), self
+            )
+        self.theta = layer.add_weight(
+            name="theta",
+            shape=theta.shape,
+            initializer=lambda shape, dtype=None: ops.cast(theta, dtype),
+            regularizer=regularizer,
+            autocast=False,
+        )
+        self.layout = SparseLayout(
+            **{
+                name: layer.add_weight(
+                    name=name,
+                    shape=value.shape,
+                    initializer=_constant(value),
+                    dtype=str(value.dtype),
+                    trainable=False,
+                    autocast=False,
+                )
+                for name, value in vars(layout).items()
+            }
+        )
+        self.mask = self.layout.mask
+        self.probe = None
+        # Optimizers and callbacks see variables, so the variable leads back.
+        self.theta.sparse_kernel = self
+
+    @property
+    def short_name(self):
+        """The layer's name."""
+        return self.layer.name
+
+    @property
+    def path(self):
+        """The names from the model down to the kernel."""
+        return self.theta.path
+
+    @property
+    def bookkeeping(self):
+        """The variables that say where weights are."""
+        return list(vars(self.layout).values())
+
+    def entries(self, training=False):
+        """The effective weights as a float32 tensor `(capacity,)`."""
+        if self.alpha == 1:
+            return ops.cast(self.theta.value, "float32")
+        return masked_weight(
+            self.theta, self.mask, self.alpha, "float32", fuse=training
+        )
+
+    def tensors(self):
+        """The layout as tensors, for the products."""
+        return SparseLayout(
+            **{
+                name: tf.convert_to_tensor(variable.value)
+                for name, variable in vars(self.layout).items()
+            }
+        )
+
+    def value(self, dtype=None, training=False):
+        """The effective, masked kernel as a dense tensor of `dtype`."""
+        dense = scatter(self.entries(), self.tensors(), self.shape[0])
+        return ops.cast(dense, dtype or self.theta.dtype)
+
+    def dense_theta(self):
+        """All of `theta`, resting weights too: float32 `(inputs, outputs)`."""
+        layout = self._numpy_layout()
+        theta = np.array(self._reservoir)
+        inputs, outputs = _entries(layout)
+        theta[inputs, outputs] = self._numpy_theta()[: len(inputs)]
+        return theta
+
+    def assign_dense_theta(self, theta):
+        """Sets all of `theta`, resting weights too; masks stay."""
+        inputs, outputs = _entries(self._numpy_layout())
+        self._fill_reservoir(theta)
+        self._assign_theta(np.asarray(theta)[inputs, outputs])
+
+    def weight(self):
+        """The effective weight as an array, masked or not."""
+        theta = self.dense_theta()
+        if self.alpha == 1:
+            return theta
+        return ops.convert_to_numpy(effective_weight(theta, self.alpha))
+
+    def assign_weight(self, weight):
+        """Sets `theta` such that the effective weight is `weight`."""
+        theta = theta_from_weight(
+            tf.convert_to_tensor(weight, "float32"), self.alpha
+        )
+        self.assign_dense_theta(ops.convert_to_numpy(theta))
+
+    def forward_mask(self):
+        """Boolean array: the weights that are used (the set A)."""
+        return (self._dense_mask() & FORWARD) != 0
+
+    def backward_mask(self):
+        """Boolean array: the weights that are trained (the set B)."""
+        return (self._dense_mask() & BACKWARD) != 0
+
+    def frozen_mask(self):
+        """Boolean array: the weights that are used but not trained."""
+        return self._dense_mask() == FORWARD
+
+    def assign_masks(self, forward, backward, slots=None):
+        """Sets both sets from boolean arrays of the kernel's shape.
+
+        Args:
+            forward: boolean array, the set A.
+            backward: boolean array, the set B.
+            slots: dict of name to an optimizer's variable of this kernel: its
+                entries move with the weights, and start from 0 where a weight
+                comes into B.
+
+        Raises:
+            ValueError: if there are more weights than the layer has room for.
+        """
+        count = int(np.count_nonzero(forward | backward))
+        if count > self.capacity:
+            raise ValueError(
+                f"Layer '{self.layer.name}' has room for {self.capacity} of "
+                f"its weights, and the masks hold {count}. Build it with "
+                f"backward_density={count / forward.size:.3g} or more (it has "
+                f"{self.layer.backward_density:.3g}), or ask for fewer."
+            )
+        theta = self.dense_theta()
+        old = self._numpy_layout()
+        new = SparseLayout.from_masks(forward, backward, self.capacity)
+        place = np.full(self.shape, -1, "int32")
+        old_entries, entries = _entries(old), _entries(new)
+        place[old_entries] = np.arange(len(old_entries[0]))
+        source = place[entries]
+        was_trained = (old.mask[source] & BACKWARD != 0) & (source >= 0)
+        stays = was_trained & (new.mask[: len(source)] & BACKWARD != 0)
+        self._fill_reservoir(theta)
+        self._assign_theta(theta[entries])
+        for name, variable in vars(self.layout).items():
+            variable.assign(getattr(new, name))
+        for name, slot in (slots or {}).items():
+            if tuple(slot.shape) != (self.capacity,):
+                continue
+            values = ops.convert_to_numpy(slot)
+            moved = np.zeros_like(values)
+            # An average of the weight is not a sum of gradients.
+            if name == "average":
+                moved[: len(source)] = theta[entries]
+            moved[: len(source)][stays] = values[source[stays]]
+            slot.assign(moved)
+
+    def reset(self, where):
+        """Sets weights to 0 where a boolean array says so."""
+        self.assign_dense_theta(np.where(where, 0.0, self.dense_theta()))
+
+    def copy_from(self, layer):
+        """Takes the weights of a layer, and its masks if it has been sparse.
+
+        Args:
+            layer: `SparseDense`, `PowerpropDense` of the same exponent, or
+                `keras.layers.Dense`. Of a layer that uses all of its weights
+                those of the largest magnitude are kept.
+        """
+        kernel = getattr(layer, "sparse_kernel", None)
+        if kernel is None:
+            theta = theta_from_weight(layer.kernel.value, self.alpha)
+        elif isinstance(kernel, SparseValues):
+            theta = kernel.dense_theta()
+        else:
+            theta = kernel.theta
+        self.assign_dense_theta(
+            ops.convert_to_numpy(ops.cast(theta, "float32"))
+        )
+        if kernel is not None and not kernel.forward_mask().all():
+            self.assign_masks(kernel.forward_mask(), kernel.backward_mask())
+            return
+        magnitude = abs(self.weight())
+        self.assign_masks(
+            topk_mask(magnitude, self.layer.density),
+            topk_mask(magnitude, self.layer.backward_density),
+        )
+
+    def save(self, store, with_resting):
+        """Writes the kernel: every weight with its place, never zeros.
+
+        Args:
+            store: dict-like of name to array.
+            with_resting: bool, whether training will go on: then the weights
+                that are trained but not used are kept, and the reservoir.
+        """
+        layout = self._numpy_layout()
+        begin, middle, end = layout.bounds
+        count = end[-1]
+        kept = np.ones(count, bool)
+        if not with_resting:
+            kept = (layout.mask[:count] & FORWARD) != 0
+        small = self.shape[0] <= 2**16
+        store["theta"] = self._numpy_theta()[:count][kept]
+        store["inputs"] = layout.inputs[:count][kept].astype(
+            "uint16" if small else "int32"
+        )
+        store["used"] = middle - begin
+        if with_resting:
+            store["counts"] = end - begin
+            store["mask"] = layout.mask[:count]
+            # What stands in `theta` is not written twice.
+            resting = np.array(self._reservoir)
+            resting[_entries(layout)] = 0.0
+            store["reservoir"] = resting
+
+    def load(self, store):
+        """Reads what `save` wrote."""
+        theta, inputs = np.asarray(store["theta"]), np.asarray(store["inputs"])
+        used = np.asarray(store["used"])
+        is_training = "reservoir" in store.keys()
+        counts = np.asarray(store["counts"]) if is_training else used
+        mask = np.asarray(store["mask"]) if is_training else None
+        if len(used) != self.shape[1] or len(theta) > self.capacity:
+            raise ValueError(
+                f"The file holds {len(theta)} weights for {len(used)} units; "
+                f"layer '{self.layer.name}' has room for {self.capacity} and "
+                f"{self.shape[1]} units. Build it with the arguments it was "
+                "saved with (`units`, `backward_density`)."
+            )
+        layout = SparseLayout.from_entries(
+            inputs.astype("int64"),
+            counts,
+            used,
+            np.full(len(theta), FORWARD | BACKWARD, "uint8")
+            if mask is None
+            else mask,
+            self.shape[0],
+            self.capacity,
+        )
+        reservoir = np.zeros(self.shape, "float32")
+        if is_training:
+            reservoir[...] = store["reservoir"]
+        for name, variable in vars(self.layout).items():
+            variable.assign(getattr(layout, name))
+        self._fill_reservoir(reservoir)
+        self._assign_theta(theta)
+
+    def _numpy_layout(self):
+        return SparseLayout(
+            **{
+                name: ops.convert_to_numpy(variable)
+                for name, variable in vars(self.layout).items()
+            }
+        )
+
+    def _numpy_theta(self):
+        return ops.convert_to_numpy(ops.cast(self.theta.value, "float32"))
+
+    def _assign_theta(self, theta):
+        padded = np.zeros(self.capacity, "float32")
+        padded[: len(theta)] = theta
+        self.theta.assign(ops.cast(padded, self.theta.dtype))
+
+    def _dense_mask(self):
+        layout = self._numpy_layout()
+        mask = np.zeros(self.shape, "uint8")
+        entries = _entries(layout)
+        mask[entries] = layout.mask[: len(entries[0])]
+        return mask
+
+    def _fill_reservoir(self, theta):
+        self._reservoir[...] = theta
+        if isinstance(self._reservoir, np.memmap):
+            self._reservoir.flush()
+            # The pages go back to the file until the next refresh.
+            if hasattr(mmap, "MADV_DONTNEED"):
+                self._reservoir._mmap.madvise(mmap.MADV_DONTNEED)
+
+
+def _on_the_host(array):
+    if array.size < _LARGE:
+        return np.array(array, "float32")
+    with tempfile.TemporaryFile(prefix="keras_sparse_rl-") as file:
+        # The file has no name any more and ends with the process.
+        mapped = np.memmap(file, "float32", "w+", shape=array.shape)
+    mapped[...] = array
+    mapped.flush()
+    return mapped
+
+
+def _entries(layout):
+    """Indices `(inputs, outputs)` of the entries, two arrays."""
+    begin, _, end = layout.bounds
+    outputs = np.repeat(np.arange(len(end)), end - begin)
+    return layout.inputs[: len(outputs)], outputs
+
+
+def _constant(value):
+    return lambda shape, dtype=None: ops.convert_to_tensor(value, dtype=dtype)
+
+
+class _ValuesRegularizer(keras.regularizers.Regularizer):
+    """Regularizes the effective weights in A."""
+
+    def __init__(self, regularizer, kernel):
+        self.regularizer = regularizer
+        self.kernel = kernel
+
+    def __call__(self, theta):
+        kernel = self.kernel
+        return self.regularizer(masked_weight(theta, kernel.mask, kernel.alpha))

@@ -1,0 +1,85 @@
+"""Where the weights of a sparse matrix stand in vectors.
+
+A matrix `(inputs, outputs)` with a forward set A and a backward set B is
+stored output by output: first the weights in A by rising input, then those in
+B alone. Vectors are as long as the most weights that ever fit (`capacity`);
+what is left over at the end belongs to no output.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from keras_sparse_rl.sparsity.masks import BACKWARD
+from keras_sparse_rl.sparsity.masks import FORWARD
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseLayout:
+    """Positions of the weights, as int32 arrays.
+
+    Attributes:
+        inputs: `(capacity,)`, the input of each entry.
+        bounds: `(3, outputs)`: where each output's entries begin, where those
+            in A end, and where all end.
+        mask: uint8 `(capacity,)`, bits as in `sparsity.masks`.
+        outputs_by_input: `(capacity,)`, the outputs of the entries in A, input
+            by input.
+        entries_by_input: `(capacity,)`, which entries these are.
+        bounds_by_input: `(2, inputs)`: where each input's begin and end.
+    """
+
+    inputs: np.ndarray
+    bounds: np.ndarray
+    mask: np.ndarray
+    outputs_by_input: np.ndarray
+    entries_by_input: np.ndarray
+    bounds_by_input: np.ndarray
+
+    @classmethod
+    def from_masks(cls, forward, backward, capacity):
+        """The layout of two boolean arrays `(inputs, outputs)`."""
+        bits = np.uint8(FORWARD) * forward + np.uint8(BACKWARD) * backward
+        outputs, inputs = np.nonzero(bits.T)
+        mask = bits[inputs, outputs]
+        # Stable, so that inputs rise within each group.
+        order = np.argsort(2 * outputs + ((mask & FORWARD) == 0), kind="stable")
+        counts = np.count_nonzero(bits, axis=0)
+        used = np.count_nonzero(forward, axis=0)
+        return cls.from_entries(
+            inputs[order], counts, used, mask[order], len(bits), capacity
+        )
+
+    @classmethod
+    def from_entries(cls, inputs, counts, used, mask, num_inputs, capacity):
+        """The layout of entries in their order.
+
+        Args:
+            inputs: int array, the input of each entry.
+            counts: int array `(outputs,)`, the entries of each output.
+            used: int array `(outputs,)`, those of them in A.
+            mask: uint8 array, shaped as `inputs`.
+            num_inputs: int.
+            capacity: int, at least `len(inputs)`.
+        """
+        end = np.cumsum(counts)
+        begin = end - counts
+        in_use = np.flatnonzero(mask & FORWARD)
+        outputs = np.repeat(np.arange(len(counts)), counts)
+        by_input = in_use[np.argsort(inputs[in_use], kind="stable")]
+        per_input = np.bincount(inputs[in_use], minlength=num_inputs)
+        end_by_input = np.cumsum(per_input)
+        return cls(
+            _padded(inputs, capacity),
+            np.stack([begin, begin + used, end]).astype("int32"),
+            _padded(mask, capacity, "uint8"),
+            _padded(outputs[by_input], capacity),
+            _padded(by_input, capacity),
+            np.stack([end_by_input - per_input, end_by_input]).astype("int32"),
+        )
+
+
+def _padded(values, capacity, dtype="int32"):
+    padded = np.zeros(capacity, dtype)
+    padded[: len(values)] = values
+    return padded
