@@ -13,5 +13,8 @@ from keras_sparse_rl.agents.evaluate import Evaluation
 from keras_sparse_rl.agents.evaluate import evaluate
 from keras_sparse_rl.agents.keras_network import KerasNetwork
 from keras_sparse_rl.agents.loss_term import LossTerm
+from keras_sparse_rl.agents.ppr_agent import PPRAgent
+from keras_sparse_rl.agents.ppr_model import ppr_model
+from keras_sparse_rl.agents.ppr_term import PPRTerm
 from keras_sparse_rl.agents.segment import Segment
 from keras_sparse_rl.agents.train import train
