@@ -60,6 +60,7 @@ class Trainer:
         make, self._steps = TASKS[task]
         self._environment = environment = make()
         self._core, more = VARIANTS[variant]
+        self._learning_rate = learning_rate
         self._model = self._new_model()
         kind = agents.ActorCriticAgent
         if self._core is not None:
@@ -101,11 +102,11 @@ class Trainer:
         start = time.perf_counter()
         keras.utils.set_random_seed(seed)
         self._model.set_weights(self._new_model().get_weights())
-        zeros = [*self._collector.variables, *self._model.optimizer.variables]
-        rate = self._model.optimizer.learning_rate
-        for variable in [*zeros, self._counter]:
-            if variable is not rate:
-                variable.assign(tf.zeros_like(variable))
+        for variable in self._model.optimizer.variables:
+            variable.assign(keras.ops.zeros_like(variable))
+        self._model.optimizer.learning_rate = self._learning_rate
+        for variable in [*self._collector.variables, self._counter]:
+            variable.assign(tf.zeros_like(variable))
         self._environment.assign(self._environment.start(1_000_000 * seed))
         self._collector._count.assign(1_000_000 * seed)
         figures = np.array([np.stack(self._step()) for _ in range(self._steps)])
@@ -186,6 +187,9 @@ def cost(turns, batch=16, steps=64):
         cell_, core = keras.layers.LSTMCell(UNITS), PPRCore(UNITS)
         lstm(x), cell_(x[:, 0], [x[:, 0], x[:, 0]]), core(x)
 
+        def act(x, state, core=core):
+            return core.step(x, state, none)
+
         def acting(step, state):
             def loop(x, state):
                 return tf.while_loop(
@@ -215,12 +219,8 @@ def cost(turns, batch=16, steps=64):
                 "acting",
                 {
                     "LSTM": acting(cell_, zeros),
-                    "PPR, rows tick together": acting(
-                        lambda x, s: core.step(x, s, none), start
-                    ),
-                    "PPR, rows tick apart": acting(
-                        lambda x, s: core.step(x, s, none), apart
-                    ),
+                    "PPR, rows tick together": acting(act, start),
+                    "PPR, rows tick apart": acting(act, apart),
                 },
             ),
             (

@@ -525,6 +525,12 @@ def _check_cell(cell, units):
             f"keras.layers.GRUCell({units}). Received: cell={cell!r} of type "
             f"{type(cell)}."
         )
+    if getattr(cell, "dropout", 0) or getattr(cell, "recurrent_dropout", 0):
+        raise ValueError(
+            "`cell` must have no dropout: put a Dropout layer before or after "
+            f"the core. Received: cell={cell!r} with dropout={cell.dropout}, "
+            f"recurrent_dropout={cell.recurrent_dropout}."
+        )
     found = getattr(cell, "output_size", leaves_of(cell.state_size)[0])
     if found != units:
         raise ValueError(

@@ -42,6 +42,7 @@ CASES = {
     "ResettableRNN": lambda alpha=None: attention_model(
         layers.ResettableRNN(keras.layers.LSTMCell(5))
     ),
+    "PPRCore": lambda alpha=None: attention_model(layers.PPRCore(5, 3)),
     "OverTime": lambda alpha=None: attention_model(
         layers.OverTime(keras.layers.Dense(5, activation="tanh"))
     ),
@@ -187,7 +188,8 @@ def test_keras_masks_pass_through(case):
 
 
 @pytest.mark.parametrize(
-    "case", [c for c in CASES if c not in ("ResettableRNN", "OverTime")]
+    "case",
+    [c for c in CASES if c not in ("ResettableRNN", "PPRCore", "OverTime")],
 )
 def test_sparsify_and_densify_reach_every_projection(case):
     model, x = CASES[case](), data()

@@ -1,0 +1,261 @@
+"""PPR agents: whose policy acts, what is learned, and what weight 0 means."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tf_agents.policies import policy_saver
+from tf_agents.trajectories import time_step as ts
+
+from keras_sparse_rl import agents
+from keras_sparse_rl import environments
+from keras_sparse_rl.layers import PPRCore
+from tests.agents import tasks
+
+SPEC = ts.time_step_spec(tasks.OBSERVATION)
+
+
+def core(**arguments):
+    return PPRCore(4, 3, return_state=True, **arguments)
+
+
+def ppr_agent(action_spec=tasks.DISCRETE, shared_heads=True, **arguments):
+    model = agents.ppr_model(
+        tasks.OBSERVATION, action_spec, core=core(), shared_heads=shared_heads
+    )
+    adam = keras.optimizers.Adam(1e-2)
+    return agents.PPRAgent(SPEC, action_spec, model, adam, **arguments)
+
+
+def by_role(model):
+    """Variables by the layer that they belong to, and their number there."""
+    found, heads = {}, []
+    for layer in model.layers:
+        if isinstance(layer, PPRCore):
+            found["core"] = layer
+        elif layer.name == "torso":
+            found["torso"] = layer
+        elif layer.trainable_variables:
+            heads.append(layer)
+    found["value"] = next(h for h in heads if h.units == 1)
+    policies = [h for h in heads if h.units == 3]
+    # The layer that makes the policy that acts.
+    acts = model.output["outputs"]["policy"]._keras_history.operation
+    found["policy"] = next(h for h in policies if h is acts)
+    return {
+        (role, number): variable
+        for role, layer in found.items()
+        for number, variable in enumerate(layer.trainable_variables)
+    }
+
+
+@pytest.mark.parametrize("shared_heads", [True, False])
+def test_weight_zero_is_the_agent_without_the_heads(shared_heads):
+    ours = ppr_agent(shared_heads=shared_heads, coefficient=0.0)
+    plain = agents.ActorCriticAgent(
+        SPEC,
+        tasks.DISCRETE,
+        agents.actor_critic_model(
+            tasks.OBSERVATION, tasks.DISCRETE, core=core()
+        ),
+        keras.optimizers.Adam(1e-2),
+    )
+    mine, theirs = by_role(ours.model), by_role(plain.model)
+    assert set(mine) == set(theirs)
+    for key, variable in mine.items():
+        theirs[key].assign(variable)
+    data = tasks.experience(ours)
+    gradients = []
+    for agent, variables in ((ours, mine), (plain, theirs)):
+        with tf.GradientTape() as tape:
+            loss = agent.loss(data, training=True).loss
+        found = tape.gradient(loss, list(variables.values()))
+        gradients.append(dict(zip(variables, found)))
+    moved = 0
+    for key, gradient in gradients[1].items():
+        if gradient is None:  # the prediction core, which is not there
+            assert not np.any(gradients[0][key])
+        else:
+            np.testing.assert_array_equal(gradients[0][key], gradient)
+            moved += 1
+    assert moved >= 14
+
+
+def test_the_loss_is_that_of_all_steps_that_count():
+    agent = ppr_agent(coefficient=0.3)
+    data = tasks.experience(agent)
+    state = tf.nest.map_structure(lambda x: x[:, 0], data.policy_info["state"])
+    outputs = agent.model(
+        {
+            "observation": data.observation,
+            "is_first": data.step_type == tasks.FIRST,
+            "state": state,
+        }
+    )["outputs"]
+
+    def log_p(name):
+        x = np.array(outputs[name], "float64")[:, :-1]
+        return x - np.logaddexp.reduce(x, -1, keepdims=True)
+
+    total = 0.0
+    for a, b in (
+        ("policy", "perception"),
+        ("policy", "prediction"),
+        ("perception", "prediction"),
+    ):
+        total += (np.exp(log_p(a)) * (log_p(a) - log_p(b))).sum(-1)
+    valid = data.step_type.numpy()[:, :-1] != tasks.LAST
+    expected = 0.3 * total[valid].mean()
+    found = float(agent.loss(data).extra["ppr"])
+    # Policies start nearly equal: the divergences are small.
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-9)
+    assert found > 0
+
+
+def test_only_the_reaction_acts_and_acting_computes_no_prediction():
+    agent = ppr_agent(shared_heads=False)
+    policy = agent.collect_policy
+    state = policy.get_initial_state(2)
+    acting = tf.function(policy.sample).get_concrete_function(
+        ts.restart(tf.zeros((2, 3)), 2), state, tf.constant([0, 1])
+    )
+    needed = {
+        node.name
+        for node in tf.compat.v1.graph_util.extract_sub_graph(
+            acting.graph.as_graph_def(),
+            [x.op.name for x in acting.outputs],
+        ).node
+    }
+    layer = next(x for x in agent.model.layers if isinstance(x, PPRCore))
+    used = {
+        name: any(
+            external is cell.trainable_variables[0].value.handle
+            and internal.op.name in needed
+            for external, internal in acting.graph.captures
+        )
+        for name, cell in layer._cells.items()
+    }
+    assert used == {"perception": True, "prediction": False, "reaction": True}
+    assert not any(name.startswith("prediction") for name in state)
+    # The policies that do not act have heads of their own: two and a bias.
+    assert sum(h.units == 3 for h in heads(agent.model)) == 3
+
+
+def heads(model):
+    return [
+        x
+        for x in model.layers
+        if hasattr(x, "units")
+        and x.name != "torso"
+        and not isinstance(x, PPRCore)
+    ]
+
+
+def test_the_loss_brings_the_policies_together():
+    agent = ppr_agent(
+        coefficient=10.0, shared_heads=False, entropy_coefficient=0.0
+    )
+    for head in heads(agent.model):
+        head.kernel.assign(head.kernel * 100.0)
+    data = tasks.experience(agent)
+    train = tf.function(agent.train)
+    found = [float(train(data).extra["ppr"]) for _ in range(30)]
+    assert found[-1] < 0.3 * found[0]
+
+
+def test_resumes_bit_for_bit(tmp_path):
+    """With several observations, of which the cores see different ones."""
+
+    class Split(keras.layers.Layer):
+        def call(self, x):
+            last = keras.ops.concatenate(
+                [x["previous_action"], x["previous_reward"][:, None]], axis=-1
+            )
+            return {"observation": x["observation"], "last": last}
+
+        def compute_output_spec(self, x):
+            return {
+                "observation": keras.KerasTensor((None, 4)),
+                "last": keras.KerasTensor((None, 4)),
+            }
+
+    def run(epochs, directory):
+        keras.utils.set_random_seed(0)
+        environment = environments.WithPreviousActionAndReward(tasks.maze())
+        specs = environment.observation_spec(), environment.action_spec()
+        inputs = {"prediction": ("last",), "perception": ("observation",)}
+        agent = agents.PPRAgent(
+            environment.time_step_spec(),
+            environment.action_spec(),
+            agents.ppr_model(*specs, torso=Split(), core=core(inputs=inputs)),
+            keras.optimizers.Adam(3e-3),
+            seed=1,
+        )
+        history = agents.train(
+            agent,
+            environment,
+            epochs=epochs,
+            steps_per_epoch=2,
+            segment_length=5,
+            checkpoint_directory=tmp_path / directory,
+            verbose=0,
+        )
+        assert "ppr" in history.history
+        return agent
+
+    whole = run(2, "whole")
+    run(1, "parts")
+    parts = run(2, "parts")
+    for a, b in zip(whole.model.weights, parts.model.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_policy_saver_and_continuous_actions(tmp_path):
+    agent = ppr_agent(tasks.CONTINUOUS)
+    info = agent.train(tasks.experience(agent))
+    assert bool(info.extra["finite"]) and float(info.extra["ppr"]) > 0
+    policy_saver.PolicySaver(agent.policy, batch_size=None).save(str(tmp_path))
+    loaded = tf.saved_model.load(str(tmp_path))
+    time_step = ts.restart(tf.random.normal((5, 3)), 5)
+    found = loaded.action(time_step, loaded.get_initial_state(5))
+    expected = agent.policy.action(time_step, agent.policy.get_initial_state(5))
+    np.testing.assert_allclose(found.action, expected.action, atol=1e-6)
+
+
+def test_a_python_environment():
+    environment = environments.GymnasiumEnvironment("CartPole-v1", 2, seed=0)
+    specs = environment.observation_spec(), environment.action_spec()
+    agent = agents.PPRAgent(
+        environment.time_step_spec(),
+        environment.action_spec(),
+        agents.ppr_model(*specs, core=core()),
+        keras.optimizers.Adam(3e-3),
+    )
+    history = agents.train(
+        agent,
+        environment,
+        epochs=1,
+        steps_per_epoch=2,
+        segment_length=4,
+        verbose=0,
+    )
+    assert np.isfinite(history.history["ppr"]).all()
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="`coefficient`"):
+        ppr_agent(coefficient=-1.0)
+    with pytest.raises(ValueError, match="`pairs`"):
+        ppr_agent(pairs=[("reaction", "slow")])
+    with pytest.raises(ValueError, match="`stop_gradient`"):
+        ppr_agent(stop_gradient="reaction")
+    with pytest.raises(ValueError, match="ppr_model"):
+        agents.PPRAgent(
+            SPEC, tasks.DISCRETE, tasks.model("LSTM"), keras.optimizers.Adam()
+        )
+    with pytest.raises(ValueError, match="actor_critic_model"):
+        agents.ppr_model(
+            tasks.OBSERVATION, tasks.DISCRETE, core=keras.layers.LSTM(4)
+        )
+    with pytest.raises(ValueError, match="return_state=True"):
+        agents.ppr_model(tasks.OBSERVATION, tasks.DISCRETE, core=PPRCore(4))
