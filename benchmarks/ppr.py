@@ -33,8 +33,8 @@ import matplotlib.pyplot as plt
 NAME = "ppr"
 UNITS, COPIES, SEGMENT, WINDOW, ENOUGH = 64, 64, 64, 10, 0.9
 TASKS = {  # environment, train steps
-    "t_maze10": (lambda: environments.TMaze(10, COPIES), 200),
-    "t_maze20": (lambda: environments.TMaze(20, COPIES), 400),
+    "t_maze10": (lambda: environments.TMaze(10, COPIES), 300),
+    "t_maze20": (lambda: environments.TMaze(20, COPIES), 500),
     "t_maze50": (lambda: environments.TMaze(50, COPIES), 600),
     "repeat_previous": (lambda: environments.RepeatPrevious(3, COPIES), 400),
 }
@@ -105,10 +105,15 @@ class Trainer:
         for variable in self._model.optimizer.variables:
             variable.assign(keras.ops.zeros_like(variable))
         self._model.optimizer.learning_rate = self._learning_rate
-        for variable in [*self._collector.variables, self._counter]:
+        collector = self._collector
+        for variable in [
+            *collector._state,
+            collector._returns,
+            self._counter,
+        ]:
             variable.assign(tf.zeros_like(variable))
         self._environment.assign(self._environment.start(1_000_000 * seed))
-        self._collector._count.assign(1_000_000 * seed)
+        collector._count.assign(1_000_000 * seed)
         figures = np.array([np.stack(self._step()) for _ in range(self._steps)])
         figures = figures.reshape(-1, WINDOW, 2).sum(1)
         return {

@@ -1,4 +1,5 @@
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_sparse_rl._checks import check_choice
@@ -364,8 +365,13 @@ class PPRCore(keras.layers.Layer):
             ]
         x = output if self.inputs["prediction"] else output[:, :1] * 0
 
+        # Variables are read outside of the loop: a loop that holds any is run
+        # even where nobody wants its result, as in acting.
+        values = [(v, tf.convert_to_tensor(v.value)) for v in cell.variables]
+
         def step(k, *leaves):
-            _, new = cell(x, packed(cell, list(leaves)), training=training)
+            with keras.StatelessScope(values):
+                _, new = cell(x, packed(cell, list(leaves)), training=training)
             new = keras.tree.flatten(new)
             new = [where(k < clock, a, b) for a, b in zip(new, leaves)]
             return k + 1, *new
@@ -393,7 +399,8 @@ class PPRCore(keras.layers.Layer):
                 continue
             for k, size in enumerate(leaves_of(self._cells[name].state_size)):
                 specs[f"{name}_{k}"] = ((size,), dtype)
-        return specs
+        # In the order in which nests of TensorFlow are flattened.
+        return dict(sorted(specs.items()))
 
     def _check(self, inputs, state, is_first, mask):
         if set(inputs) != set(self._features):

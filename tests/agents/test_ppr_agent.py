@@ -27,21 +27,31 @@ def ppr_agent(action_spec=tasks.DISCRETE, shared_heads=True, **arguments):
     return agents.PPRAgent(SPEC, action_spec, model, adam, **arguments)
 
 
+def heads(model):
+    """The layers behind the core."""
+    return [
+        layer
+        for layer in model.layers
+        if isinstance(layer, keras.layers.Dense) and layer.name != "torso"
+    ]
+
+
+def part_policies(agent):
+    """Policies start nearly equal: makes them differ."""
+    for head in heads(agent.model):
+        head.kernel.assign(head.kernel * 200.0)
+
+
 def by_role(model):
     """Variables by the layer that they belong to, and their number there."""
-    found, heads = {}, []
-    for layer in model.layers:
-        if isinstance(layer, PPRCore):
-            found["core"] = layer
-        elif layer.name == "torso":
-            found["torso"] = layer
-        elif layer.trainable_variables:
-            heads.append(layer)
-    found["value"] = next(h for h in heads if h.units == 1)
-    policies = [h for h in heads if h.units == 3]
     # The layer that makes the policy that acts.
     acts = model.output["outputs"]["policy"]._keras_history.operation
-    found["policy"] = next(h for h in policies if h is acts)
+    found = {
+        "torso": model.get_layer("torso"),
+        "core": next(x for x in model.layers if isinstance(x, PPRCore)),
+        "value": next(h for h in heads(model) if h.units == 1),
+        "policy": next(h for h in heads(model) if h is acts),
+    }
     return {
         (role, number): variable
         for role, layer in found.items()
@@ -83,6 +93,7 @@ def test_weight_zero_is_the_agent_without_the_heads(shared_heads):
 
 def test_the_loss_is_that_of_all_steps_that_count():
     agent = ppr_agent(coefficient=0.3)
+    part_policies(agent)
     data = tasks.experience(agent)
     state = tf.nest.map_structure(lambda x: x[:, 0], data.policy_info["state"])
     outputs = agent.model(
@@ -107,9 +118,8 @@ def test_the_loss_is_that_of_all_steps_that_count():
     valid = data.step_type.numpy()[:, :-1] != tasks.LAST
     expected = 0.3 * total[valid].mean()
     found = float(agent.loss(data).extra["ppr"])
-    # Policies start nearly equal: the divergences are small.
-    assert found == pytest.approx(expected, rel=1e-3, abs=1e-9)
-    assert found > 0
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert found > 1e-3
 
 
 def test_only_the_reaction_acts_and_acting_computes_no_prediction():
@@ -119,48 +129,48 @@ def test_only_the_reaction_acts_and_acting_computes_no_prediction():
     acting = tf.function(policy.sample).get_concrete_function(
         ts.restart(tf.zeros((2, 3)), 2), state, tf.constant([0, 1])
     )
-    needed = {
-        node.name
-        for node in tf.compat.v1.graph_util.extract_sub_graph(
-            acting.graph.as_graph_def(),
-            [x.op.name for x in acting.outputs],
-        ).node
-    }
+    graph = tf.compat.v1.graph_util.extract_sub_graph(
+        acting.graph.as_graph_def(), [x.op.name for x in acting.outputs]
+    )
+
+    def users(names):
+        """Nodes that the actions need and that take one of these as input."""
+        return [
+            node.name
+            for node in graph.node
+            if any(x.split(":")[0] in names for x in node.input)
+        ]
+
     layer = next(x for x in agent.model.layers if isinstance(x, PPRCore))
-    used = {
-        name: any(
-            external is cell.trainable_variables[0].value.handle
-            and internal.op.name in needed
+    used = {}
+    for name, cell in layer._cells.items():
+        handle = cell.trainable_variables[0].value.handle
+        (capture,) = (
+            internal.op.name
             for external, internal in acting.graph.captures
+            if external is handle
         )
-        for name, cell in layer._cells.items()
-    }
+        # TensorFlow reads every variable; who computes with it?
+        used[name] = bool(users(users([capture])))
     assert used == {"perception": True, "prediction": False, "reaction": True}
     assert not any(name.startswith("prediction") for name in state)
     # The policies that do not act have heads of their own: two and a bias.
     assert sum(h.units == 3 for h in heads(agent.model)) == 3
 
 
-def heads(model):
-    return [
-        x
-        for x in model.layers
-        if hasattr(x, "units")
-        and x.name != "torso"
-        and not isinstance(x, PPRCore)
-    ]
-
-
 def test_the_loss_brings_the_policies_together():
-    agent = ppr_agent(
-        coefficient=10.0, shared_heads=False, entropy_coefficient=0.0
-    )
-    for head in heads(agent.model):
-        head.kernel.assign(head.kernel * 100.0)
+    agent = ppr_agent(shared_heads=False)
+    part_policies(agent)
     data = tasks.experience(agent)
-    train = tf.function(agent.train)
-    found = [float(train(data).extra["ppr"]) for _ in range(30)]
-    assert found[-1] < 0.3 * found[0]
+    variables = agent.model.trainable_variables
+    with tf.GradientTape() as tape:
+        before = agent.loss(data, training=True).extra["ppr"]
+    for variable, gradient in zip(
+        variables, tape.gradient(before, variables), strict=True
+    ):
+        if gradient is not None:  # the value's head has nothing to do with it
+            variable.assign_sub(0.3 * gradient)
+    assert float(agent.loss(data).extra["ppr"]) < 0.95 * float(before)
 
 
 def test_resumes_bit_for_bit(tmp_path):
@@ -179,34 +189,38 @@ def test_resumes_bit_for_bit(tmp_path):
                 "last": keras.KerasTensor((None, 4)),
             }
 
-    def run(epochs, directory):
-        keras.utils.set_random_seed(0)
+    def run(directory, seed):
+        keras.utils.set_random_seed(seed)
         environment = environments.WithPreviousActionAndReward(tasks.maze())
         specs = environment.observation_spec(), environment.action_spec()
         inputs = {"prediction": ("last",), "perception": ("observation",)}
         agent = agents.PPRAgent(
             environment.time_step_spec(),
             environment.action_spec(),
-            agents.ppr_model(*specs, torso=Split(), core=core(inputs=inputs)),
-            keras.optimizers.Adam(3e-3),
-            seed=1,
+            agents.ppr_model(
+                *specs, torso=Split(), core=core(cell="gru", inputs=inputs)
+            ),
+            keras.optimizers.SGD(0.1),
+            seed=seed,
         )
         history = agents.train(
             agent,
             environment,
-            epochs=epochs,
+            epochs=2,
             steps_per_epoch=2,
             segment_length=5,
-            checkpoint_directory=tmp_path / directory,
+            checkpoint_directory=directory,
             verbose=0,
         )
         assert "ppr" in history.history
         return agent
 
-    whole = run(2, "whole")
-    run(1, "parts")
-    parts = run(2, "parts")
-    for a, b in zip(whole.model.weights, parts.model.weights, strict=True):
+    whole = run(tmp_path, 0)
+    # As if it had been interrupted after the first epoch.
+    tf.train.update_checkpoint_state(str(tmp_path), str(tmp_path / "ckpt-1"))
+    resumed = run(tmp_path, 1)
+    assert int(resumed.train_step_counter) == 4
+    for a, b in zip(whole.model.weights, resumed.model.weights, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -222,7 +236,7 @@ def test_policy_saver_and_continuous_actions(tmp_path):
     np.testing.assert_allclose(found.action, expected.action, atol=1e-6)
 
 
-def test_a_python_environment():
+def test_acts_in_a_python_environment():
     environment = environments.GymnasiumEnvironment("CartPole-v1", 2, seed=0)
     specs = environment.observation_spec(), environment.action_spec()
     agent = agents.PPRAgent(
@@ -231,15 +245,8 @@ def test_a_python_environment():
         agents.ppr_model(*specs, core=core()),
         keras.optimizers.Adam(3e-3),
     )
-    history = agents.train(
-        agent,
-        environment,
-        epochs=1,
-        steps_per_epoch=2,
-        segment_length=4,
-        verbose=0,
-    )
-    assert np.isfinite(history.history["ppr"]).all()
+    found = agents.evaluate(agent.policy, environment, 2)
+    assert (found.returns > 5).all()
 
 
 def test_bad_arguments():
