@@ -116,7 +116,7 @@ plt.show()
 # and they agree, then reaction learns to go forward and the others follow.
 
 # %%
-STEPS, EPOCHS = (2, 2) if FAST else (10, 12)
+STEPS, EPOCHS = (2, 2) if FAST else (10, 8)
 
 
 def train(kind):

@@ -134,6 +134,9 @@ def test_xla_gives_the_same_gradients(case, alpha):
     expected = gradients(x)
     found = tf.function(gradients, jit_compile=True)(x)
     for a, b in zip(tf.nest.flatten(found), tf.nest.flatten(expected)):
+        if b is None:  # PPR's prediction core, whose output is not asked for
+            assert a is None and case == "PPRCore"
+            continue
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
