@@ -2,7 +2,7 @@
 
     python -m benchmarks.ppr [--tasks t_maze10 ...] [--variants ppr lstm ...]
         [--seeds 5]
-    python -m benchmarks.ppr --cost
+    python -m benchmarks.ppr --cost acting training
 
 Counts environment steps until the episodes that end in ten train steps in a
 row return 0.9 of the best on average. One graph serves all seeds of a task
@@ -181,7 +181,7 @@ def learning(tasks, variants, seeds):
     print(table([*header, "final return"], rows))
 
 
-def cost(turns, batch=16, steps=64):
+def cost(kinds, turns, batch=16, steps=64):
     """Times relative to a Keras LSTM's: acting, and training a segment."""
     x = tf.random.normal((batch, steps, UNITS))
     is_first = tf.random.uniform((batch, steps)) < 0.02
@@ -239,6 +239,8 @@ def cost(turns, batch=16, steps=64):
                 },
             ),
         ):
+            if what not in kinds:
+                continue
             times = {name: [] for name in cases}
             calls = {
                 name: tf.function(
@@ -279,11 +281,11 @@ def main():
         "--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS)
     )
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--cost", action="store_true")
+    parser.add_argument("--cost", nargs="+", choices=["acting", "training"])
     parser.add_argument("--turns", type=int, default=20)
     arguments = parser.parse_args()
     if arguments.cost:
-        cost(arguments.turns)
+        cost(arguments.cost, arguments.turns)
     else:
         learning(arguments.tasks, arguments.variants, arguments.seeds)
 
