@@ -33,9 +33,9 @@ import matplotlib.pyplot as plt
 NAME = "ppr"
 UNITS, COPIES, SEGMENT, WINDOW, ENOUGH = 64, 64, 64, 10, 0.9
 TASKS = {  # environment, train steps
-    "t_maze10": (lambda: environments.TMaze(10, COPIES), 300),
-    "t_maze20": (lambda: environments.TMaze(20, COPIES), 500),
-    "t_maze50": (lambda: environments.TMaze(50, COPIES), 600),
+    "t_maze10": (lambda: environments.TMaze(10, COPIES), 400),
+    "t_maze20": (lambda: environments.TMaze(20, COPIES), 600),
+    "t_maze50": (lambda: environments.TMaze(50, COPIES), 1000),
     "repeat_previous": (lambda: environments.RepeatPrevious(3, COPIES), 400),
 }
 TO_PERCEPTION = {"pairs": [("reaction", "perception")]}

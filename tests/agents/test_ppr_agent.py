@@ -173,21 +173,55 @@ def test_the_loss_brings_the_policies_together():
     assert float(agent.loss(data).extra["ppr"]) < 0.95 * float(before)
 
 
+class Split(keras.layers.Layer):
+    """A torso that keeps what was observed from what was done and got."""
+
+    def call(self, x):
+        last = keras.ops.concatenate(
+            [x["previous_action"], x["previous_reward"][:, None]], axis=-1
+        )
+        return {"observation": x["observation"], "last": last}
+
+    def compute_output_spec(self, x):
+        return {
+            "observation": keras.KerasTensor((None, 4)),
+            "last": keras.KerasTensor((None, 4)),
+        }
+
+
+def test_cores_may_see_different_observations():
+    environment = environments.WithPreviousActionAndReward(tasks.maze())
+    inputs = {"prediction": ("last",), "perception": ("observation",)}
+    model = agents.ppr_model(
+        environment.observation_spec(),
+        environment.action_spec(),
+        torso=Split(),
+        core=core(inputs=inputs),
+    )
+    state = next(x for x in model.layers if isinstance(x, PPRCore))
+    state = state.initial_state(4)
+    assert "prediction_0" in state
+    observation = tf.nest.map_structure(
+        lambda x: x[:, None], environment.reset().observation
+    )
+
+    def policies(reward):
+        shown = {**observation, "previous_reward": tf.fill((4, 1), reward)}
+        is_first = tf.zeros((4, 1), bool)
+        inputs = {"observation": shown, "is_first": is_first, "state": state}
+        return model(inputs)["outputs"]
+
+    before, after = policies(0.0), policies(1.0)
+    moved = {
+        name: bool(np.any(np.array(before[name]) != np.array(after[name])))
+        for name in ("policy", "perception", "prediction")
+    }
+    assert moved == {"policy": True, "perception": False, "prediction": True}
+
+
+@pytest.mark.slow
 def test_resumes_bit_for_bit(tmp_path):
     """With several observations, of which the cores see different ones."""
-
-    class Split(keras.layers.Layer):
-        def call(self, x):
-            last = keras.ops.concatenate(
-                [x["previous_action"], x["previous_reward"][:, None]], axis=-1
-            )
-            return {"observation": x["observation"], "last": last}
-
-        def compute_output_spec(self, x):
-            return {
-                "observation": keras.KerasTensor((None, 4)),
-                "last": keras.KerasTensor((None, 4)),
-            }
 
     def run(directory, seed):
         keras.utils.set_random_seed(seed)
@@ -217,7 +251,9 @@ def test_resumes_bit_for_bit(tmp_path):
 
     whole = run(tmp_path, 0)
     # As if it had been interrupted after the first epoch.
-    tf.train.update_checkpoint_state(str(tmp_path), str(tmp_path / "ckpt-1"))
+    tf.compat.v1.train.update_checkpoint_state(
+        str(tmp_path), str(tmp_path / "ckpt-1")
+    )
     resumed = run(tmp_path, 1)
     assert int(resumed.train_step_counter) == 4
     for a, b in zip(whole.model.weights, resumed.model.weights, strict=True):
