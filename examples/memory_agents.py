@@ -1,4 +1,4 @@
-"""Agents with memory: LSTM and GTrXL policies on tasks that need one.
+"""Agents with memory: LSTM, GTrXL and PPR on tasks that need one.
 
     python examples/memory_agents.py [--task t_maze] [--length 10]
         [--memories lstm gtrxl] [--seeds 1]
@@ -25,6 +25,7 @@ import numpy as np
 from keras_sparse_rl import agents
 from keras_sparse_rl import environments
 from keras_sparse_rl.layers import GTrXL
+from keras_sparse_rl.layers import PPRCore
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -84,9 +85,11 @@ def make(task, length, seed, copies=32):
 
 
 def memory(name, length, gate_bias=2.0):
-    """LSTM or GTrXL of 64 units; GTrXL sees `length` steps and some more."""
+    """A memory of 64 units; GTrXL sees `length` steps and some more."""
     if name == "lstm":
         return keras.layers.LSTM(64)
+    if name == "ppr":
+        return PPRCore(64, return_state=True)
     slots = 1 << int(np.ceil(np.log2(length + 4)))
     return GTrXL(2, 2, 32, 64, slots, gate_bias=gate_bias, return_state=True)
 
@@ -96,10 +99,13 @@ def train(task, name, arguments, seed):
     keras.utils.set_random_seed(seed)
     environment = make(task, arguments.length, seed, arguments.copies)
     length = {"repeat_previous": 4, "memory_s7": 40}.get(task, arguments.length)
-    agent = agents.ActorCriticAgent(
+    build, kind = agents.actor_critic_model, agents.ActorCriticAgent
+    if name == "ppr":
+        build, kind = agents.ppr_model, agents.PPRAgent
+    agent = kind(
         environment.time_step_spec(),
         environment.action_spec(),
-        agents.actor_critic_model(
+        build(
             environment.observation_spec(),
             environment.action_spec(),
             core=memory(name, length, arguments.gate_bias),
@@ -143,7 +149,7 @@ def train(task, name, arguments, seed):
 def plot(task, runs, path):
     """Return against environment steps: a line a seed, a colour a memory."""
     figure, axis = plt.subplots(figsize=(6, 4))
-    for colour, (name, found) in zip(("C0", "C1"), runs.items()):
+    for colour, (name, found) in zip(("C0", "C1", "C2"), runs.items()):
         for number, run in enumerate(found):
             axis.plot(
                 run["steps"],
@@ -170,7 +176,7 @@ def parse(arguments=None):
         "--memories",
         nargs="+",
         default=["lstm", "gtrxl"],
-        choices=["lstm", "gtrxl"],
+        choices=["lstm", "gtrxl", "ppr"],
     )
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=500_000)

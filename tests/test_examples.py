@@ -112,11 +112,11 @@ def test_character_model(tmp_path):
 def test_memory_agents(tmp_path):
     done = run(
         *("--length", 2, "--steps", 2048, "--steps-per-epoch", 1),
-        *("--memories", "lstm", "--output", tmp_path),
+        *("--memories", "ppr", "--output", tmp_path),
         script="memory_agents",
     )
     assert done.returncode == 0, done.stderr
-    assert "t_maze lstm seed 0: mean return" in done.stdout
+    assert "t_maze ppr seed 0: mean return" in done.stdout
     picture = (tmp_path / "t_maze-2.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
 

@@ -22,6 +22,9 @@ from keras_sparse_rl.agents.loss_term import LossTerm
 from keras_sparse_rl.agents.policy_parameters import policy_parameters
 from keras_sparse_rl.agents.policy_parameters import squashes
 from keras_sparse_rl.agents.policy_parameters import unsquashed_action
+from keras_sparse_rl.agents.ppr_agent import PPRAgent
+from keras_sparse_rl.agents.ppr_model import ppr_model
+from keras_sparse_rl.agents.ppr_term import PPRTerm
 from keras_sparse_rl.agents.segment import Segment
 from keras_sparse_rl.agents.teacher import Advice
 from keras_sparse_rl.agents.teacher import Teacher

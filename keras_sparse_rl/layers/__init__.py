@@ -19,6 +19,7 @@ from keras_sparse_rl.layers.powerprop_einsum_dense import PowerpropEinsumDense
 from keras_sparse_rl.layers.powerprop_embedding import PowerpropEmbedding
 from keras_sparse_rl.layers.powerprop_layer import PowerpropLayer
 from keras_sparse_rl.layers.powerprop_spatial import PowerpropSpatial
+from keras_sparse_rl.layers.ppr_core import PPRCore
 from keras_sparse_rl.layers.relative_multi_head_attention import (
     RelativeMultiHeadAttention,
 )

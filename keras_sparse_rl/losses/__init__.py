@@ -10,5 +10,6 @@ from keras_sparse_rl.losses.policy_divergences import policy_entropy
 from keras_sparse_rl.losses.policy_divergences import policy_kl
 from keras_sparse_rl.losses.policy_divergences import policy_log_probability
 from keras_sparse_rl.losses.policy_divergences import policy_steps
+from keras_sparse_rl.losses.ppr_loss import ppr_loss
 from keras_sparse_rl.losses.vtrace import VTrace
 from keras_sparse_rl.losses.vtrace import vtrace
