@@ -54,6 +54,21 @@ def build_model(observation_spec, heads, torso=None, core=None):
             "`heads` must be a dict of Keras layers by name, such as "
             f'{{"policy": keras.layers.Dense(4)}}. Received: heads={heads!r}.'
         )
+    inputs, _, outputs, new_state = trunk(observation_spec, torso, core)
+    named = {
+        name: keras.tree.map_structure(lambda layer: layer(outputs), head)
+        for name, head in heads.items()
+    }
+    return keras.Model(inputs, {"outputs": named, "state": new_state})
+
+
+def trunk(observation_spec, torso, core):
+    """What all heads of `build_model` share.
+
+    Returns:
+        Tuple of the model's inputs, the torso's features, the core's outputs
+        (the features without a core), and the core's new state.
+    """
     observation_spec = tensor_spec.from_spec(observation_spec)
     observation = tf.nest.map_structure(
         lambda spec: keras.Input((None, *spec.shape), dtype=spec.dtype.name),
@@ -78,14 +93,8 @@ def build_model(observation_spec, heads, torso=None, core=None):
             _initial_state(core, features),
         )
         outputs, new_state = core(features, state=state, is_first=is_first)
-    named = {
-        name: keras.tree.map_structure(lambda layer: layer(outputs), head)
-        for name, head in heads.items()
-    }
-    return keras.Model(
-        {"observation": observation, "is_first": is_first, "state": state},
-        {"outputs": named, "state": new_state},
-    )
+    inputs = {"observation": observation, "is_first": is_first, "state": state}
+    return inputs, features, outputs, new_state
 
 
 def actor_critic_model(observation_spec, action_spec, torso=None, core=None):
@@ -120,15 +129,16 @@ def actor_critic_model(observation_spec, action_spec, torso=None, core=None):
     (None, None, 5)
     """
     action_spec = tensor_spec.from_spec(action_spec)
-    policy = tf.nest.map_structure(
-        lambda size: keras.layers.Dense(
-            size,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-        ),
-        num_action_outputs(action_spec),
-    )
+    policy = tf.nest.map_structure(policy_head, num_action_outputs(action_spec))
     heads = {"policy": policy, "value": keras.layers.Dense(1)}
     return build_model(observation_spec, heads, torso, core)
+
+
+def policy_head(size):
+    """A head whose first probabilities are nearly equal."""
+    return keras.layers.Dense(
+        size, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01)
+    )
 
 
 def _as_core(core):

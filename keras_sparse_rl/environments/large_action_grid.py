@@ -94,6 +94,36 @@ class LargeActionGrid(InGraphEnvironment):
             seed,
         )
 
+    def expected_return(self, probabilities):
+        """Mean return of a policy, computed and not sampled.
+
+        Args:
+            probabilities: array `(cells, actions)`, for each cell.
+
+        Returns:
+            Float, of an episode, on average over starts.
+        """
+        cells = np.arange(self._size**2)
+        by_way = np.reshape(probabilities, (-1, self._num_ways, 9))
+        fast = by_way[:, 1 : 1 + self._num_fast].sum(1)
+        faulty = by_way[:, self._num_ways - self._num_faulty :].sum(1)
+        plain = by_way.sum(1) - fast - faulty / 2
+        place = np.stack(np.divmod(cells, self._size), -1)[:, np.newaxis]
+        once = np.clip(place + MOVES, 0, self._size - 1)
+        twice = np.clip(once + MOVES, 0, self._size - 1)
+        twice = np.where((once == 0).all(-1, keepdims=True), once, twice)
+        leads = np.zeros((len(cells), len(cells)))
+        for target, share in ((once, plain), (twice, fast)):
+            target = target @ [self._size, 1]
+            np.add.at(leads, (cells[:, np.newaxis], target), share)
+        leads[cells, cells] += faulty.sum(1) / 2
+        reward = leads[:, 0] - self._step_cost * (1 - leads[:, 0])
+        reward -= self._fault_cost * faulty.sum(1)
+        value = np.zeros(len(cells))
+        for _ in range(self._time_limit):
+            value = reward + leads[:, 1:] @ value[1:]
+        return value[1:].mean()
+
     def _start(self, seed):
         # The goal is cell 0, in the corner.
         return {

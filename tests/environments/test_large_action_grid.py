@@ -94,6 +94,30 @@ def test_best_returns_are_those_of_value_iteration(size, ways, fast):
         assert value[1:].mean() == pytest.approx(best)
 
 
+def test_expected_return_is_that_of_episodes():
+    environment = LargeActionGrid(4, 6, 1, 3, time_limit=10, batch_size=4000)
+    generator = np.random.default_rng(0)
+    probabilities = generator.dirichlet(np.full(54, 0.3), 16)
+    table = tf.constant(np.log(probabilities + 1e-9), tf.float32)
+    carry = environment.start()
+    total, alive = np.zeros(4000), np.ones(4000)
+
+    @tf.function
+    def step(carry, seed):
+        logits = tf.gather(table, carry["state"]["cell"])
+        action = tf.random.stateless_categorical(logits, 1, [7, seed])[:, 0]
+        return environment.advance(carry, action)
+
+    for number in tf.range(10):
+        carry = step(carry, number)
+        total += alive * carry["reward"].numpy()
+        alive *= carry["step_type"].numpy() != ts.StepType.LAST
+    assert not alive.any()
+    error = total.std() / np.sqrt(4000)
+    expected = environment.expected_return(probabilities)
+    assert abs(total.mean() - expected) < 4 * error
+
+
 def test_starts_are_everywhere_but_at_the_goal():
     environment = LargeActionGrid(3, batch_size=900)
     cells = environment.reset().observation.numpy()
