@@ -162,10 +162,9 @@ def test_finite_at_the_ends(alphas):
     assert np.isfinite(float(info.loss))
 
 
-@pytest.mark.parametrize("alphas", [[1.0, 0.0], [0.5, 0.5]])
-def test_matching_alone_brings_the_last_policy_to_the_simple_one(alphas):
+def test_matching_alone_brings_the_last_policy_to_the_simple_one():
     agent = new_agent(
-        alphas=alphas,
+        alphas=[1.0, 0.0],
         matching_coefficient=1.0,
         optimizer=keras.optimizers.Adam(0.05),
         entropy_coefficient=0.0,
@@ -176,7 +175,7 @@ def test_matching_alone_brings_the_last_policy_to_the_simple_one(alphas):
     data = tasks.experience(agent, batch=8)
     data = data._replace(reward=tf.zeros_like(data.reward))
     step = tf.function(agent.train)
-    for _ in range(150):
+    for _ in range(100):
         step(data)
     outputs = outputs_of(agent, data.observation[:, 0])
     p, q = softmax(outputs["simple"]), softmax(outputs["policy"])
@@ -278,8 +277,7 @@ def test_a_curriculum_over_tasks():
     )
 
 
-@pytest.mark.parametrize("core", ["none", "GTrXL"])
-def test_training_resumes_bit_for_bit(tmp_path, core):
+def test_training_resumes_bit_for_bit(tmp_path):
     def train(epochs, directory):
         # As in a new process: TensorFlow orders sums by the layers' names.
         keras.backend.clear_session()
@@ -290,7 +288,7 @@ def test_training_resumes_bit_for_bit(tmp_path, core):
             maze.observation_spec(),
             maze.action_spec(),
             policies,
-            core=tasks.CORES[core](),
+            core=tasks.CORES["LSTM"](),
         )
         agent = agents.MixAndMatchAgent(
             maze.time_step_spec(),
