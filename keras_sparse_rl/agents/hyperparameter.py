@@ -29,7 +29,7 @@ class Hyperparameter:
     >>> from keras_sparse_rl.agents import Hyperparameter
     >>> rate = Hyperparameter(1e-4, 1e-2, log=True)
     >>> round(rate.perturb(9e-3, np.random.default_rng(0)), 4)
-    0.01
+    0.0072
     """
 
     low: float
