@@ -13,7 +13,6 @@ the curves.
 
 import argparse
 
-import keras
 import matplotlib
 import numpy as np
 import tensorflow as tf
@@ -32,7 +31,7 @@ import matplotlib.pyplot as plt
 
 NAME = "mix_and_match"
 COPIES, SEGMENT, ITERATIONS, EVERY, ROUND = 16, 16, 1200, 10, 40
-RATE, ENTROPY, GOAL = 100.0, 0.003, 0.85
+ENTROPY, GOAL = 0.003, 0.85
 
 
 def ramp(iteration, start, end):
@@ -76,7 +75,6 @@ class Trainer(agents.PopulationMember):
         self._agent = agent = make_agent(
             self._environment,
             [1.0, 0.0],
-            RATE,
             entropy_coefficient=0.0,
             loss_terms=[self._entropy],
         )
@@ -106,13 +104,9 @@ class Trainer(agents.PopulationMember):
             )
         )
 
-    def reset(self, seed, rate=RATE, entropy=ENTROPY):
+    def reset(self, seed, entropy=ENTROPY):
         self.set_state(self._start)
-        keras.utils.set_random_seed(seed)
-        model = self._agent.model
-        model.set_weights(keras.models.clone_model(model).get_weights())
         self._environment.carry["count"].assign(10**6 * seed + 1)
-        model.optimizer.learning_rate = rate
         self._entropy.rate.assign(entropy)
 
     def evaluate(self):
