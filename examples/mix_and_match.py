@@ -1,6 +1,6 @@
 """A curriculum from 9 to 756 actions: Mix&Match beside direct training.
 
-    python examples/mix_and_match.py [--iterations 400] [--output runs/...]
+    python examples/mix_and_match.py [--iterations 200] [--output runs/...]
 
 `LargeActionGrid` has 756 actions, of which 9 suffice and few others are
 better. Trained directly, a policy over all of them is lost at first. With
@@ -85,7 +85,7 @@ def run(mode, iterations, every=20, seed=0):
     keras.utils.set_random_seed(seed)
     alphas = [0.0, 1.0]
     if mode == "mix_and_match":
-        alphas = agents.MixtureSchedule(2, iterations // 8, iterations // 2)
+        alphas = agents.MixtureSchedule(2, iterations // 4, 3 * iterations // 4)
     environment = LargeActionGrid(batch_size=16, seed=seed)
     history = agents.train(
         make_agent(environment, alphas),
@@ -121,7 +121,7 @@ def plot(found, every, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--iterations", type=int, default=400)
+    parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--every", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", default="runs/mix_and_match")
