@@ -31,7 +31,7 @@ import matplotlib.pyplot as plt
 
 NAME = "mix_and_match"
 COPIES, SEGMENT, ITERATIONS, EVERY, ROUND = 16, 16, 1200, 10, 40
-ENTROPY, GOAL = 0.003, 0.85
+ENTROPY, EPSILON, GOAL = 0.003, 3e-4, 0.85
 
 
 def ramp(iteration, start, end):
@@ -75,6 +75,7 @@ class Trainer(agents.PopulationMember):
         self._agent = agent = make_agent(
             self._environment,
             [1.0, 0.0],
+            EPSILON,
             entropy_coefficient=0.0,
             loss_terms=[self._entropy],
         )

@@ -30,7 +30,7 @@ MODES = ("direct", "mix_and_match")
 LENGTH, RATE, EPSILON = 100.0, 0.3, 1e-3
 
 
-def make_agent(environment, alphas, **arguments):
+def make_agent(environment, alphas, epsilon=EPSILON, **arguments):
     """A Mix&Match agent whose policies and values are tables.
 
     Observations are long one-hot vectors, beside which the heads' biases
@@ -40,6 +40,7 @@ def make_agent(environment, alphas, **arguments):
     Args:
         environment: `LargeActionGrid`.
         alphas: see `agents.MixAndMatchAgent`.
+        epsilon: float, Adam's, for gradients of single logits.
         **arguments: of `agents.MixAndMatchAgent`.
     """
     cells = int(environment.observation_spec().maximum) + 1
@@ -61,7 +62,7 @@ def make_agent(environment, alphas, **arguments):
         environment.time_step_spec(),
         environment.action_spec(),
         model,
-        keras.optimizers.Adam(RATE / LENGTH, epsilon=EPSILON * LENGTH),
+        keras.optimizers.Adam(RATE / LENGTH, epsilon=epsilon * LENGTH),
         simple,
         alphas,
         trace_decay=0.95,

@@ -117,10 +117,10 @@ def test_matching_is_reported_as_the_equation_says():
     "core, policies, action_spec",
     [
         ("none", (SIMPLE,), tasks.DISCRETE),
-        ("LSTM", (FORWARD,), tasks.CONTINUOUS),
-        ("GTrXL", (FORWARD, SIMPLE), tasks.DISCRETE),
+        ("none", (agents.SimplePolicy("simple"),), tasks.CONTINUOUS),
+        ("LSTM", (FORWARD, SIMPLE), tasks.DISCRETE),
     ],
-    ids=["forward", "recurrent, continuous", "three"],
+    ids=["forward", "continuous", "three, recurrent"],
 )
 def test_at_the_end_the_last_policy_is_a_plain_agent_bit_for_bit(
     core, policies, action_spec
@@ -148,7 +148,7 @@ def test_at_the_end_the_last_policy_is_a_plain_agent_bit_for_bit(
     )
     for trained in (agent, plain):
         step = tf.function(trained.train)
-        for _ in range(3):
+        for _ in range(2):
             step(data)
     assert_same_state(agent.model, plain.model)
 
@@ -319,17 +319,16 @@ def test_training_resumes_bit_for_bit(tmp_path):
 
 def test_policy_saver(tmp_path):
     agent = new_agent((FORWARD,), core="LSTM")
-    for name in ("policy", "collect_policy"):
-        policy = getattr(agent, name)
-        path = str(tmp_path / name)
-        policy_saver.PolicySaver(policy, batch_size=None).save(path)
-        loaded = tf.saved_model.load(path)
-        time_step = ts.restart(tf.ones((5, 3)), 5)
-        found = loaded.action(time_step, loaded.get_initial_state(5))
-        if name == "policy":
-            expected = policy.action(time_step, policy.get_initial_state(5))
-            np.testing.assert_array_equal(found.action, expected.action)
-        assert found.action.shape == (5,)
+    agent.set_alphas([0.25, 0.75])
+    policy_saver.PolicySaver(agent.collect_policy, batch_size=None).save(
+        str(tmp_path)
+    )
+    loaded = tf.saved_model.load(str(tmp_path))
+    time_step = ts.restart(tf.ones((500, 3)), 500)
+    found = loaded.action(time_step, loaded.get_initial_state(500))
+    # The shares are saved with it: both policies are nearly even at first.
+    counts = np.bincount(found.action.numpy(), minlength=3)
+    assert counts.min() > 100
 
 
 def test_python_environments_and_a_recurrent_curriculum():
