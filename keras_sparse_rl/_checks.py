@@ -3,6 +3,8 @@
 import math
 import numbers
 
+import numpy as np
+
 
 def check_alpha(alpha):
     """Returns `alpha` as a float, or says why it cannot be an exponent."""
@@ -104,6 +106,31 @@ def check_choice(name, value, choices):
         options = ", ".join(repr(choice) for choice in choices)
         raise ValueError(
             f"`{name}` must be one of {options}. Received: {name}={value!r}."
+        )
+    return value
+
+
+def check_alphas(name, value, number=None):
+    """Returns `value` if it can be shares that sum to 1, `number` of them.
+
+    Of tensors and variables, whose numbers may be unknown yet, the shape alone
+    is checked.
+    """
+    wanted = "" if number is None else f"{number} "
+    shape = getattr(value, "shape", None)
+    if isinstance(value, (list, tuple, np.ndarray)):
+        shares = np.asarray(value, "float64")
+        good = (
+            np.all(shares >= 0)
+            and shares.ndim
+            and np.allclose(shares.sum(-1), 1, rtol=0, atol=1e-5)
+        )
+        shape = shares.shape if good else None
+    if not shape or (number is not None and shape[-1] != number):
+        raise ValueError(
+            f"`{name}` must be {wanted}shares of policies, none negative and "
+            f"1 in sum. Received: {name}={value!r}. For two policies write "
+            f"{name}=[1 - alpha, alpha]."
         )
     return value
 

@@ -141,6 +141,18 @@ def test_auxiliary_losses(tmp_path):
     assert (tmp_path / "losses.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_mix_and_match(tmp_path):
+    done = run(
+        *("--iterations", 8, "--every", 4, "--output", tmp_path),
+        script="mix_and_match",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "direct: " in done.stdout and "mix_and_match: " in done.stdout
+    assert (tmp_path / "returns.png").read_bytes().startswith(b"\x89PNG")
+    done = run("--iterations", 2, script="mix_and_match")
+    assert done.returncode == 2 and "at least 8" in done.stderr
+
+
 def test_tf_agents_cart_pole(tmp_path):
     done = run(
         *("--updates", 10, "--agents", "reinforce", "--output", tmp_path),

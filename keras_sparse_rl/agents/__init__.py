@@ -7,6 +7,7 @@ from keras_sparse_rl.agents.action_distribution import action_log_probability
 from keras_sparse_rl.agents.action_distribution import num_action_outputs
 from keras_sparse_rl.agents.actor_critic_agent import ActorCriticAgent
 from keras_sparse_rl.agents.actor_critic_policy import ActorCriticPolicy
+from keras_sparse_rl.agents.agent_member import AgentMember
 from keras_sparse_rl.agents.build_model import actor_critic_model
 from keras_sparse_rl.agents.build_model import build_model
 from keras_sparse_rl.agents.distillation_agent import DistillationAgent
@@ -17,6 +18,7 @@ from keras_sparse_rl.agents.distillation_ppo_clip_agent import (
 from keras_sparse_rl.agents.distillation_term import DistillationTerm
 from keras_sparse_rl.agents.evaluate import Evaluation
 from keras_sparse_rl.agents.evaluate import evaluate
+from keras_sparse_rl.agents.hyperparameter import Hyperparameter
 from keras_sparse_rl.agents.keras_network import KerasNetwork
 from keras_sparse_rl.agents.loss_term import LossTerm
 from keras_sparse_rl.agents.policy_parameters import policy_parameters
@@ -28,4 +30,12 @@ from keras_sparse_rl.agents.ppr_term import PPRTerm
 from keras_sparse_rl.agents.segment import Segment
 from keras_sparse_rl.agents.teacher import Advice
 from keras_sparse_rl.agents.teacher import Teacher
+from keras_sparse_rl.agents.mix_and_match_agent import MixAndMatchAgent
+from keras_sparse_rl.agents.mix_and_match_model import mix_and_match_model
+from keras_sparse_rl.agents.mixture_schedule import MixtureSchedule
+from keras_sparse_rl.agents.population_member import PopulationMember
+from keras_sparse_rl.agents.segment import Segment
+from keras_sparse_rl.agents.simple_policy import SimplePolicy
 from keras_sparse_rl.agents.train import train
+from keras_sparse_rl.agents.train_population import PopulationResult
+from keras_sparse_rl.agents.train_population import train_population

@@ -124,10 +124,8 @@ class ActorCriticAgent(tf_agent.TFAgent):
         for gate, names in self._gated_terms.items():
             gate.build(len(names), model.trainable_variables)
         policies = [
-            ActorCriticPolicy(
-                time_step_spec, action_spec, network, greedy, collect, seed
-            )
-            for greedy, collect in ((True, False), (False, True))
+            self._make_policy(time_step_spec, action_spec, greedy, seed)
+            for greedy in (True, False)
         ]
         for term in self._loss_terms:
             policies[1] = term.collect_policy(policies[1])
@@ -197,6 +195,22 @@ class ActorCriticAgent(tf_agent.TFAgent):
             if not _all_finite([loss, *gradients]):
                 bad.append(name)
         return bad
+
+    def _make_policy(self, time_step_spec, action_spec, greedy, seed):
+        """The greedy policy that counts, or the one that collects.
+
+        An agent that acts by something else than the model's "policy"
+        overrides it, and `_acting_distribution`.
+        """
+        return ActorCriticPolicy(
+            time_step_spec, action_spec, self._network, greedy, not greedy, seed
+        )
+
+    def _acting_distribution(self, outputs):
+        """Nest of distributions that collected, from the model's outputs."""
+        return action_distribution(
+            outputs["policy"], self.action_spec, self._squash
+        )
 
     def _train(self, experience, weights=None):
         variables = self.model.trainable_variables
@@ -329,10 +343,10 @@ class ActorCriticAgent(tf_agent.TFAgent):
         )
         action = tf.nest.map_structure(lambda x: x[:, :-1], experience.action)
         policy, distribution = (
-            action_distribution(heads, self.action_spec, self._squash)
+            self._acting_distribution(heads)
             for heads in (
-                outputs["policy"],
-                tf.nest.map_structure(lambda x: x[:, :-1], outputs["policy"]),
+                outputs,
+                tf.nest.map_structure(lambda x: x[:, :-1], outputs),
             )
         )
         is_last = tf.equal(experience.step_type, ts.StepType.LAST)

@@ -78,11 +78,7 @@ class ActorCriticPolicy(tf_policy.TFPolicy):
         Returns:
             TF-Agents `PolicyStep`.
         """
-        distribution, state = self._network(
-            time_step.observation,
-            step_type=time_step.step_type,
-            network_state=policy_state,
-        )
+        distribution, state = self._act(time_step, policy_state)
         if self._greedy:
             action = tf.nest.map_structure(_mode, distribution)
         else:
@@ -111,12 +107,16 @@ class ActorCriticPolicy(tf_policy.TFPolicy):
         """Dict of the other parts, by loss term: here none."""
         return {}
 
-    def _distribution(self, time_step, policy_state):
-        distribution, state = self._network(
+    def _act(self, time_step, policy_state):
+        """Nest of distributions over actions, and the state after them."""
+        return self._network(
             time_step.observation,
             step_type=time_step.step_type,
             network_state=policy_state,
         )
+
+    def _distribution(self, time_step, policy_state):
+        distribution, state = self._act(time_step, policy_state)
         info = ()
         if self._collect:  # no action is drawn, so there is none to report
             nothing = tf.zeros_like(time_step.reward)

@@ -54,12 +54,55 @@ def build_model(observation_spec, heads, torso=None, core=None):
             "`heads` must be a dict of Keras layers by name, such as "
             f'{{"policy": keras.layers.Dense(4)}}. Received: heads={heads!r}.'
         )
-    inputs, outputs, new_state = through_core(observation_spec, torso, core)
+    inputs, _, outputs, new_state = trunk(observation_spec, torso, core)
     named = {
         name: keras.tree.map_structure(lambda layer: layer(outputs), head)
         for name, head in heads.items()
     }
     return keras.Model(inputs, {"outputs": named, "state": new_state})
+
+
+def trunk(observation_spec, torso=None, core=None, **arguments):
+    """What all heads of `build_model` share.
+
+    Args:
+        observation_spec: see `build_model`.
+        torso: see `build_model`.
+        core: see `build_model`.
+        **arguments: further arguments of the core's call.
+
+    Returns:
+        Tuple of the model's inputs, the torso's features, the core's outputs
+        (the features without a core), and the core's new state.
+    """
+    observation_spec = tensor_spec.from_spec(observation_spec)
+    observation = tf.nest.map_structure(
+        lambda spec: keras.Input((None, *spec.shape), dtype=spec.dtype.name),
+        observation_spec,
+    )
+    if not tf.nest.is_nested(observation_spec):
+        observation = keras.Input(
+            observation.shape[1:], dtype=observation.dtype, name="observation"
+        )
+    is_first = keras.Input((None,), dtype="bool", name="is_first")
+    if torso is None:
+        features = keras.layers.Dense(64, "relu", name="torso")(
+            _flat(observation, observation_spec)
+        )
+    else:
+        features = OverTime(torso, name="torso")(observation)
+    state, outputs, new_state = {}, features, {}
+    if core is not None:
+        core = _as_core(core)
+        state = keras.tree.map_structure(
+            lambda x: keras.Input(x.shape[1:], dtype=x.dtype.name),
+            _initial_state(core, features),
+        )
+        outputs, new_state = core(
+            features, state=state, is_first=is_first, **arguments
+        )
+    inputs = {"observation": observation, "is_first": is_first, "state": state}
+    return inputs, features, outputs, new_state
 
 
 def actor_critic_model(observation_spec, action_spec, torso=None, core=None):
@@ -100,56 +143,16 @@ def actor_critic_model(observation_spec, action_spec, torso=None, core=None):
     return build_model(observation_spec, heads, torso, core)
 
 
-def through_core(observation_spec, torso=None, core=None, **arguments):
-    """The part of `build_model` before the heads.
-
-    Args:
-        observation_spec: see `build_model`.
-        torso: see `build_model`.
-        core: see `build_model`.
-        **arguments: further arguments of the core's call.
-
-    Returns:
-        Tuple of the model's inputs, the core's outputs and its new state.
-    """
-    observation_spec = tensor_spec.from_spec(observation_spec)
-    observation = tf.nest.map_structure(
-        lambda spec: keras.Input((None, *spec.shape), dtype=spec.dtype.name),
-        observation_spec,
-    )
-    if not tf.nest.is_nested(observation_spec):
-        observation = keras.Input(
-            observation.shape[1:], dtype=observation.dtype, name="observation"
-        )
-    is_first = keras.Input((None,), dtype="bool", name="is_first")
-    if torso is None:
-        features = keras.layers.Dense(64, "relu", name="torso")(
-            _flat(observation, observation_spec)
-        )
-    else:
-        features = OverTime(torso, name="torso")(observation)
-    state, outputs, new_state = {}, features, {}
-    if core is not None:
-        core = _as_core(core)
-        state = keras.tree.map_structure(
-            lambda x: keras.Input(x.shape[1:], dtype=x.dtype.name),
-            _initial_state(core, features),
-        )
-        outputs, new_state = core(
-            features, state=state, is_first=is_first, **arguments
-        )
-    inputs = {"observation": observation, "is_first": is_first, "state": state}
-    return inputs, outputs, new_state
-
-
 def policy_heads(action_spec):
-    """A head for each action, starting from nearly equal probabilities."""
-    return tf.nest.map_structure(
-        lambda size: keras.layers.Dense(
-            size,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-        ),
-        num_action_outputs(tensor_spec.from_spec(action_spec)),
+    """A head for each action of a spec."""
+    sizes = num_action_outputs(tensor_spec.from_spec(action_spec))
+    return tf.nest.map_structure(policy_head, sizes)
+
+
+def policy_head(size):
+    """A head whose first probabilities are nearly equal."""
+    return keras.layers.Dense(
+        size, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01)
     )
 
 

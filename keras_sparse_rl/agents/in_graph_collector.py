@@ -34,6 +34,11 @@ class InGraphCollector(tf.Module):
         self._returns = tf.Variable(tf.zeros((batch_size,)), trainable=False)
         self._jit_compile = jit_compile
 
+    @property
+    def count(self):
+        """The variable that, with the seed, decides the actions."""
+        return self._count
+
     def with_learning(self, learn):
         """A function that collects a segment and learns, in one graph.
 

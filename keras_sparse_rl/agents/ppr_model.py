@@ -2,7 +2,7 @@ import keras
 
 from keras_sparse_rl._checks import check_flag
 from keras_sparse_rl.agents.build_model import policy_heads
-from keras_sparse_rl.agents.build_model import through_core
+from keras_sparse_rl.agents.build_model import trunk
 from keras_sparse_rl.layers import PPRCore
 
 
@@ -52,7 +52,7 @@ def ppr_model(
             f"core={core!r} of type {type(core)}. For other memories use "
             "actor_critic_model."
         )
-    inputs, outputs, state = through_core(
+    inputs, _, outputs, state = trunk(
         observation_spec, torso, core, return_cores=True
     )
     heads = policy_heads(action_spec)

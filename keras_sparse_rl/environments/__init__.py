@@ -7,6 +7,7 @@ from keras_sparse_rl.environments.gymnasium_environment import (
     GymnasiumEnvironment,
 )
 from keras_sparse_rl.environments.in_graph_environment import InGraphEnvironment
+from keras_sparse_rl.environments.large_action_grid import LargeActionGrid
 from keras_sparse_rl.environments.numpad import Numpad
 from keras_sparse_rl.environments.random_grid_world import RandomGridWorld
 from keras_sparse_rl.environments.repeat_previous import RepeatPrevious

@@ -11,5 +11,8 @@ from keras_sparse_rl.losses.policy_divergences import policy_kl
 from keras_sparse_rl.losses.policy_divergences import policy_log_probability
 from keras_sparse_rl.losses.policy_divergences import policy_steps
 from keras_sparse_rl.losses.ppr_loss import ppr_loss
+from keras_sparse_rl.losses.mix_and_match import MixAndMatch
+from keras_sparse_rl.losses.mix_and_match_loss import mix_and_match_loss
+from keras_sparse_rl.losses.mixture_log_prob import mixture_log_prob
 from keras_sparse_rl.losses.vtrace import VTrace
 from keras_sparse_rl.losses.vtrace import vtrace

@@ -8,7 +8,13 @@ import sys
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FILES = [
     f"tests/agents/test_{name}.py"
-    for name in ("keras_network", "actor_critic_agent", "train", "ppr_agent")
+    for name in (
+        "keras_network",
+        "actor_critic_agent",
+        "train",
+        "ppr_agent",
+        "mix_and_match_agent",
+    )
 ]
 # One of each kind that touches TF-Agents' networks: all else is Keras 3 alone.
 TOUCHES = (

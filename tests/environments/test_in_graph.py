@@ -9,6 +9,7 @@ from tf_agents.trajectories import time_step as ts
 
 from keras_sparse_rl.agents import evaluate
 from keras_sparse_rl.environments import CartPole
+from keras_sparse_rl.environments import LargeActionGrid
 from keras_sparse_rl.environments import Numpad
 from keras_sparse_rl.environments import RandomGridWorld
 from keras_sparse_rl.environments import RepeatPrevious
@@ -19,6 +20,7 @@ TASKS = {
     "RepeatPrevious": RepeatPrevious,
     "Numpad": Numpad,
     "CartPole": CartPole,
+    "LargeActionGrid": LargeActionGrid,
     "RandomGridWorld": lambda **k: RandomGridWorld(size=6, **k),
 }
 each_task = pytest.mark.parametrize("task", TASKS)
