@@ -54,12 +54,12 @@ class CompositionalBandit(ContextualBandit):
         batch_size=1,
         seed=0,
     ):
-        self._rows = check_integer("num_rows", num_rows, minimum=2)
-        self._columns = check_integer("num_columns", num_columns, minimum=2)
+        self.num_rows = check_integer("num_rows", num_rows, minimum=2)
+        self.num_columns = check_integer("num_columns", num_columns, minimum=2)
         self._length = check_barcodes(
             "barcode_length", barcode_length, max(num_rows, num_columns)
         )
-        number = self._rows * self._columns
+        number = self.num_rows * self.num_columns
         super().__init__(
             BoundedTensorSpec((2 * self._length,), tf.float32, 0, 1, "context"),
             number,
@@ -74,21 +74,23 @@ class CompositionalBandit(ContextualBandit):
 
     def _draw_contexts(self, seed):
         first, second = tf.unstack(tf.random.split(seed, 2))
-        rows = draw_barcodes(self._size, self._rows, self._length, first)
-        columns = draw_barcodes(self._size, self._columns, self._length, second)
+        rows = draw_barcodes(self._size, self.num_rows, self._length, first)
+        columns = draw_barcodes(
+            self._size, self.num_columns, self._length, second
+        )
         return tf.concat(self._pairs(rows, columns), axis=-1)
 
     def _draw_targets(self, seed):
         first, second = tf.unstack(tf.random.split(seed, 2))
-        rows = permutations(self._size, self._rows, first)
-        columns = permutations(self._size, self._columns, second)
+        rows = permutations(self._size, self.num_rows, first)
+        columns = permutations(self._size, self.num_columns, second)
         rows, columns = self._pairs(rows, columns)
-        return rows * self._columns + columns
+        return rows * self.num_columns + columns
 
     def _pairs(self, rows, columns):
         """The row and the column of each context."""
-        number = tf.range(self._rows * self._columns)
+        number = tf.range(self.num_rows * self.num_columns)
         return (
-            tf.gather(rows, number // self._columns, axis=1),
-            tf.gather(columns, number % self._columns, axis=1),
+            tf.gather(rows, number // self.num_columns, axis=1),
+            tf.gather(columns, number % self.num_columns, axis=1),
         )

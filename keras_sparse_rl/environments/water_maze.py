@@ -57,13 +57,13 @@ class WaterMaze(ContextualTask):
         batch_size=1,
         seed=0,
     ):
-        self._grid = check_integer("grid", grid, minimum=2)
+        self.grid = check_integer("grid", grid, minimum=2)
         self._length = check_barcodes(
             "barcode_length", barcode_length, num_contexts
         )
-        cells = self._grid**2
+        cells = self.grid**2
         self.best_return = _best_return(
-            self._grid, check_integer("steps", steps)
+            self.grid, check_integer("steps", steps)
         )
         super().__init__(
             BoundedTensorSpec((self._length,), tf.float32, 0, 1, "context"),
@@ -85,10 +85,10 @@ class WaterMaze(ContextualTask):
 
     def _act(self, state, action, target, seed):
         position = state["position"]
-        place = tf.stack([position // self._grid, position % self._grid], -1)
+        place = tf.stack([position // self.grid, position % self.grid], -1)
         place = place + tf.gather(MOVES, action)
-        place = tf.clip_by_value(place, 0, self._grid - 1)
-        moved = place[:, 0] * self._grid + place[:, 1]
+        place = tf.clip_by_value(place, 0, self.grid - 1)
+        moved = place[:, 0] * self.grid + place[:, 1]
         found = tf.equal(moved, target)
         position = tf.where(found, self._elsewhere(target, seed), moved)
         return {"position": position}, tf.cast(found, tf.float32)
@@ -109,7 +109,7 @@ class WaterMaze(ContextualTask):
         rows = np.arange(self._size)
         cells[rows, self._now(state, "targets").numpy()] = 3
         cells[rows, state["position"].numpy()] = 2
-        return blocks(cells.reshape(-1, self._grid, self._grid))
+        return blocks(cells.reshape(-1, self.grid, self.grid))
 
 
 def _best_return(grid, steps):

@@ -94,7 +94,8 @@ class EpisodicLSTM(keras.layers.Layer):
         alpha=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # Lengths of the memory's keys stay precise in mixed precision.
+        super().__init__(autocast=False, **kwargs)
         self.units = check_integer("units", units)
         if not isinstance(memory, EpisodicMemory):
             raise ValueError(
@@ -192,8 +193,12 @@ class EpisodicLSTM(keras.layers.Layer):
             "mask": mask,
         }
         self._check(inputs, context, state, flags)
-        if state is None:
-            state = self.initial_state(ops.shape(inputs)[0])
+        empty = self.initial_state(ops.shape(inputs)[0])
+        state = keras.tree.map_structure(
+            lambda x, like: ops.cast(x, like.dtype),
+            empty if state is None else state,
+            empty,
+        )
         nothing = ops.zeros(ops.shape(inputs)[:2], "bool")
         flags = {
             name: nothing if flag is None else ops.cast(flag, "bool")
@@ -265,10 +270,7 @@ class EpisodicLSTM(keras.layers.Layer):
     def _step_after_recall(self, now, state):
         """The LSTM's own step, of which alone there is a gradient."""
         keep = ops.cast(ops.logical_not(now["is_first"]), self.compute_dtype)
-        before = {
-            name: ops.cast(state[name], self.compute_dtype)
-            for name in ("hidden", "cell")
-        }
+        before = {name: state[name] for name in ("hidden", "cell")}
         hidden, cell = (keep[:, None] * x for x in before.values())
         recalled = self.memory.average(now["context"], now["neighbours"])
         if self.reinstatement == "squashed":

@@ -95,7 +95,8 @@ class EpisodicMemory(keras.layers.Layer):
         delta=1e-3,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        # The keys' lengths stay precise in mixed precision.
+        super().__init__(autocast=False, **kwargs)
         self.capacity = check_integer("capacity", capacity)
         self.key_dim = check_integer("key_dim", key_dim)
         self.value_dim = check_integer("value_dim", value_dim)

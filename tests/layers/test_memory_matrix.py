@@ -39,6 +39,11 @@ CASES = {
         layers.RelativeMultiHeadAttention(2, 4, window=3, **k)
     ),
     "GTrXL": lambda **k: attention_model(GTrXL(1, 2, 3, 8, 3, **k)),
+    "EpisodicLSTM": lambda **k: attention_model(
+        layers.EpisodicLSTM(
+            5, layers.EpisodicMemory(4, FEATURES, 5), "every_step", **k
+        )
+    ),
     "ResettableRNN": lambda alpha=None: attention_model(
         layers.ResettableRNN(keras.layers.LSTMCell(5))
     ),
