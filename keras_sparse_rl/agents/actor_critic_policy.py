@@ -70,6 +70,11 @@ class ActorCriticPolicy(tf_policy.TFPolicy):
         self._collect = collect
         self._seed = tf.Variable([seed, 0], trainable=False, name="seed")
 
+    @property
+    def outlives_episodes(self):
+        """Nest of bools like `policy_state_spec`: what outlives episodes."""
+        return self._network.outlives_episodes
+
     def sample(self, time_step, policy_state, seed):
         """Draws actions without touching any variable.
 

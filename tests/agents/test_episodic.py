@@ -47,8 +47,8 @@ def filled(state):
 
 def test_networks_say_what_outlives_episodes():
     environment = bandit()
-    network = episodic_agent(environment)._network
-    flags = network.outlives_episodes
+    agent = episodic_agent(environment)
+    network, flags = agent._network, agent.policy.outlives_episodes
     assert not any(flags[n] for n in ("hidden", "cell", "key", "steps"))
     assert set(flags["episodic"].values()) == {True}
     tf.nest.assert_same_structure(flags, network.state_spec)

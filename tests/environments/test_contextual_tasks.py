@@ -31,14 +31,14 @@ def played(environment, steps, seed=0):
     advance = tf.function(environment.advance)
     observe = tf.function(environment.time_step)
     carry, record = environment.start(), []
-    before = observe(carry)
+    before = tf.nest.map_structure(np.array, observe(carry))
     for _ in range(steps):
         action = generator.integers(
             0, environment.action_spec().maximum + 1, environment.batch_size
         ).astype(np.int32)
         state = tf.nest.map_structure(lambda x: x.numpy(), carry["state"])
         carry = advance(carry, action)
-        after = observe(carry)
+        after = tf.nest.map_structure(np.array, observe(carry))
         record.append((before, state, action, after))
         before = after
     return record
@@ -73,6 +73,7 @@ def test_pure_form_seeds_and_pictures(task):
 def test_tasks_are_bags_of_contexts(task):
     environment = TASKS[task](batch_size=3, seed=1)
     length = environment.steps + 1
+    exposure = tf.function(environment.exposure)
     record = played(environment, 2 * environment.episodes * length)
     per_task = environment.episodes * length
     for row in range(3):
@@ -99,14 +100,12 @@ def test_tasks_are_bags_of_contexts(task):
         assert (contexts[:per_task] != contexts[per_task:]).any()
     for number, (before, state, _, after) in enumerate(record):
         if number % length == 0:
-            assert before.is_first().numpy().all()
-        assert after.is_last().numpy().all() == (
+            assert before.is_first().all()
+        assert after.is_last().all() == (
             number % length == environment.steps - 1
         )
-        np.testing.assert_array_equal(
-            after.discount, 1.0 - after.is_last().numpy()
-        )
-        found = environment.exposure(state)
+        np.testing.assert_array_equal(after.discount, 1.0 - after.is_last())
+        found = np.array(exposure(state))
         for row in range(3):
             now = state["episode"][row]
             order = state["order"][row]
@@ -123,7 +122,7 @@ def test_barcode_bandit_pays_by_the_arm():
             continue
         number = state["order"][np.arange(50), state["episode"]]
         good = state["targets"][np.arange(50), number]
-        for arm, best, reward in zip(action, good, after.reward.numpy()):
+        for arm, best, reward in zip(action, good, after.reward):
             rewards[arm == best].append(reward)
         # Every arm is the good one of at least one barcode.
         for targets in state["targets"]:
@@ -160,14 +159,14 @@ def test_water_maze_by_its_rules():
             number = state["order"][row, state["episode"][row]]
             target = state["targets"][row, number]
             place = int(state["position"][row])
-            assert before.observation["position"][row].numpy().argmax() == place
+            assert before.observation["position"][row].argmax() == place
             assert place != target
             down, right = MOVES[action[row]]
             there = (place // grid + down, place % grid + right)
             if not (0 <= min(there) and max(there) < grid):
                 there = divmod(place, grid)
             moved = there[0] * grid + there[1]
-            now = after.observation["position"][row].numpy().argmax()
+            now = after.observation["position"][row].argmax()
             assert float(after.reward[row]) == (moved == target)
             if moved == target:
                 assert now != target
@@ -207,7 +206,7 @@ def test_two_step_by_its_rules():
     ):
         for row in range(40):
             trial, stage = state["trial"][row], state["stage"][row]
-            seen = {k: v[row].numpy() for k, v in before.observation.items()}
+            seen = {k: v[row] for k, v in before.observation.items()}
             if bool(before.is_last()[row]):
                 assert trial == trials and not seen["context"].any()
                 outcome_of.pop(row), reward_of.pop(row)
@@ -224,7 +223,7 @@ def test_two_step_by_its_rules():
             if stage:
                 assert float(after.reward[row]) == 0
                 continue
-            then = after.observation["stage"][row].numpy().argmax() - 1
+            then = after.observation["stage"][row].argmax() - 1
             reward = float(after.reward[row])
             common.append(then == action[row])
             outcomes = outcome_of.setdefault(row, [])
@@ -238,7 +237,7 @@ def test_two_step_by_its_rules():
                 assert reward == (
                     rewards[old] if then == outcomes[old] else 1 - rewards[old]
                 )
-                assert int(environment.cued_trial(state)[row]) == old
+                assert state["cued"][row, trial - half] == old
                 cued += 1
             outcomes.append(then)
             rewards.append(reward)
@@ -266,7 +265,7 @@ def test_tasks_live_on_behind_previous_action_and_reward():
     np.testing.assert_array_equal(np.flatnonzero(starts), [0, 18, 36])
     for before, *_ in record:
         if bool(before.is_first()):
-            assert not before.observation["previous_action"].numpy().any()
+            assert not before.observation["previous_action"].any()
 
 
 def write_png(path, ink):
@@ -316,7 +315,7 @@ def test_omniglot_bandit_shows_its_character(omniglot):
     for before, state, _, _ in played(environment, 19):
         number = state["order"][np.arange(8), np.minimum(state["episode"], 5)]
         character = state["contexts"][np.arange(8), number]
-        ink = before.observation["context"].numpy().mean((1, 2, 3)) * 20
+        ink = before.observation["context"].mean((1, 2, 3)) * 20
         for seen, kind in zip(ink.round().astype(int), character):
             assert kind in (1, 2, 4, 5)
             drawings.add((kind, seen - 10 * (kind // 3) - 3 * (kind % 3)))

@@ -54,7 +54,9 @@ CASES = {
 each_case = pytest.mark.parametrize("case", CASES)
 # Gates differ by their formulas alone, which `test_gates` covers: one stands
 # for all where a whole training has to be traced.
-each_kind = pytest.mark.parametrize("case", ["GRUGate", "GTrXL"])
+each_kind = pytest.mark.parametrize(
+    "case", ["GRUGate", "GTrXL", "EpisodicLSTM"]
+)
 each_dense_and_sparse_case = pytest.mark.parametrize(
     "case, alpha",
     [*((case, None) for case in CASES), ("GRUGate", 2.0), ("GTrXL", 2.0)],
