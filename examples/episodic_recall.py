@@ -268,7 +268,7 @@ def train(task, name, arguments, seed, **task_arguments):
         steps_per_epoch=-(-arguments.steps // epochs),
         segment_length=40 if task == "two_step" else made.steps + 1,
         jit_compile=arguments.steps > 100,
-        verbose=2,
+        verbose=arguments.verbose,
         seed=seed,
     ).history
     found = {
@@ -370,6 +370,7 @@ def parse(arguments=None):
     parser.add_argument("--discount", type=float, default=0.9)
     parser.add_argument("--trace-decay", type=float, default=1.0)
     parser.add_argument("--embedding-epochs", type=int, default=20)
+    parser.add_argument("--verbose", type=int, default=2, choices=[0, 1, 2])
     parser.add_argument("--output", default="runs/episodic_recall")
     return parser.parse_args(arguments)
 

@@ -134,8 +134,8 @@ for _ in range(3):
 
 # %%
 arguments = episodic_recall.parse(
-    ["--steps", "4" if FAST else "1200", "--copies", "8" if FAST else "64"]
-    + ["--units", "32", "--learning-rate", "1e-2"]
+    ["--steps", "4" if FAST else "2500", "--copies", "8" if FAST else "64"]
+    + ["--units", "32", "--entropy", "0.01", "--verbose", "0"]
     + ["--evaluation-copies", "8" if FAST else "128"]
 )
 runs = {}

@@ -8,7 +8,7 @@ import sys
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FILES = [
     f"tests/agents/test_{name}.py"
-    for name in ("keras_network", "actor_critic_agent", "train")
+    for name in ("keras_network", "actor_critic_agent", "train", "episodic")
 ]
 # One of each kind that touches TF-Agents' networks: all else is Keras 3 alone.
 TOUCHES = (

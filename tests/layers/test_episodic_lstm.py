@@ -231,8 +231,8 @@ def test_functional_model_with_state_is_saved_and_exported(tmp_path):
     expected, last = core(**x)
     start = core.initial_state(BATCH)
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    exported = tf.saved_model.load(str(tmp_path / "saved")).serve
-    for call in (loaded, exported):
+    exported = tf.saved_model.load(str(tmp_path / "saved"))
+    for call in (loaded, exported.serve):
         found = call(
             {**{n: tf.constant(v) for n, v in x.items()}, "state": start}
         )
