@@ -26,7 +26,7 @@ from keras_sparse_rl import environments
 
 NAME = "episodic_recall"
 OPTIONS = {
-    "barcode": ["--steps", "9000"],
+    "barcode": ["--steps", "14000"],
     "compositional": ["--steps", "5000"],
     "omniglot": ["--steps", "5000"],
     "maze": ["--steps", "4000", "--copies", "64"],
