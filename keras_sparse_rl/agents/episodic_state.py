@@ -15,7 +15,7 @@ def outlives_episodes(state, is_episodic=False):
         is_episodic: bool, whether all of it outlives episodes.
 
     Returns:
-        Nest of the same form, of bools.
+        Nest of the same form, of bools; lists become tuples.
 
     Example:
 
@@ -29,7 +29,7 @@ def outlives_episodes(state, is_episodic=False):
             for name, part in state.items()
         }
     if isinstance(state, (tuple, list)):
-        return type(state)(outlives_episodes(x, is_episodic) for x in state)
+        return tuple(outlives_episodes(x, is_episodic) for x in state)
     return is_episodic
 
 
@@ -40,7 +40,7 @@ def without_episodic(state):
         state: nest of dicts, tuples, and specs or tensors.
 
     Returns:
-        The nest without what `outlives_episodes` marks.
+        The nest without what `outlives_episodes` marks; lists become tuples.
 
     Example:
 
@@ -55,5 +55,5 @@ def without_episodic(state):
             if name != EPISODIC
         }
     if isinstance(state, (tuple, list)):
-        return type(state)(without_episodic(x) for x in state)
+        return tuple(without_episodic(x) for x in state)
     return state

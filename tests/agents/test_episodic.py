@@ -136,24 +136,28 @@ def test_trajectories_without_the_dictionary_are_refused():
         agent.train(experience._replace(policy_info=info))
 
 
-def test_resumes_bit_for_bit(tmp_path):
-    def run(epochs, directory):
+def test_continues_bit_for_bit(tmp_path):
+    def run():
         environment = bandit()
         agent = episodic_agent(environment)
-        agents.train(
+        history = agents.train(
             agent,
             environment,
-            epochs=epochs,
+            epochs=2,
             steps_per_epoch=2,
             segment_length=5,
-            checkpoint_directory=directory,
+            checkpoint_directory=tmp_path,
             verbose=0,
-        )
-        return agent.model.get_weights()
+        ).history
+        return len(history["loss"]), agent.model.get_weights()
 
-    whole = run(2, tmp_path / "whole")
-    run(1, tmp_path / "parts")
-    for a, b in zip(run(2, tmp_path / "parts"), whole, strict=True):
+    epochs, whole = run()
+    assert epochs == 2
+    # As if the second epoch had been interrupted.
+    tf.train.update_checkpoint_state(str(tmp_path), str(tmp_path / "ckpt-1"))
+    epochs, parts = run()
+    assert epochs == 1
+    for a, b in zip(parts, whole, strict=True):
         np.testing.assert_array_equal(a, b)
 
 

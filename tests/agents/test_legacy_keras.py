@@ -14,7 +14,7 @@ FILES = [
 TOUCHES = (
     "(variables and none) or (ppo and LSTM) or (saver and GTrXL) or checkpoint "
     "or copies or reinforce or dqn or (equal_steps and LSTM) or resumes "
-    "or (losses_equal and none)"
+    "or (losses_equal and none) or dictionary_lives"
 )
 
 
