@@ -84,15 +84,21 @@ def embedding(folder, epochs=20, dim=24):
 
 def make_torso(environment, embed):
     """Features and context of an observation whose context is an image."""
-    inputs = tf.nest.map_structure(
-        lambda spec: keras.Input(spec.shape, dtype=spec.dtype.name),
-        environment.observation_spec(),
-    )
+    inputs = _named_inputs(environment.observation_spec())
     code = embed(inputs["observation"]["context"])
     reward = keras.layers.Reshape((1,))(inputs["previous_reward"])
     parts = [code, inputs["previous_action"], reward]
     features = keras.layers.Concatenate()(parts)
     return keras.Model(inputs, {"features": features, "context": code})
+
+
+def _named_inputs(specs):
+    return {
+        name: _named_inputs(spec)
+        if isinstance(spec, dict)
+        else keras.Input(spec.shape, dtype=spec.dtype.name, name=name)
+        for name, spec in specs.items()
+    }
 
 
 def memory(name, task, key_dim, units):
