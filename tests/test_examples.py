@@ -173,3 +173,34 @@ def test_distillation(tmp_path):
     assert "teacher: mean return" in done.stdout
     assert "value_gated+reward: mean return" in done.stdout
     assert (tmp_path / "distillation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_episodic_recall(tmp_path):
+    done = run(
+        *("--steps", 2, "--copies", 2, "--evaluation-copies", 2),
+        *("--memories", "episodic", "--output", tmp_path),
+        script="episodic_recall",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "barcode episodic seed 0: regret" in done.stdout
+    picture = (tmp_path / "barcode.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_episodic_recall_says_what_is_missing():
+    from examples import episodic_recall
+
+    with pytest.raises(SystemExit, match="needs --folder"):
+        episodic_recall.make("omniglot", 2, 0)
+
+
+def test_stay_probabilities_by_hand():
+    from examples import episodic_recall
+
+    # Six trials each: after action 0 or 1, with outcome and reward.
+    before = np.array([[0, 0, 1, 1, 0, 1]])
+    outcomes = np.array([[0, 0, 1, 0, 1, 0]])
+    rewards = np.array([[1, 1, 0, 1, 0, 0]])
+    actions = np.array([[0, 1, 1, 0, 0, 1]])
+    found = episodic_recall._stayed(actions, before, outcomes, rewards)
+    assert found == [[0.5, 1.0], [0.0, 1.0]]

@@ -27,7 +27,9 @@ class ActorCriticAgent(tf_agent.TFAgent):
     to come. Episodes may start and end anywhere in them; where one is
     truncated, the value of its last observation stands for the rest. Sequences
     start from the memory that the acting policy had, taken from
-    `policy_info["state"]`.
+    `policy_info["state"]`. An episodic memory is there once a sequence, not at
+    every step, and is wound forward through the sequence again; `train`
+    collects that way.
 
     Everything that is learned besides policy and value is a `LossTerm`, whose
     gradient may be gated (`LossTerm(gate=...)`). To
@@ -331,6 +333,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
         state = tf.nest.map_structure(
             lambda x: x[:, 0], experience.policy_info["state"]
         )
+        _check_start(state, self._network.state_spec)
         is_first = tf.equal(experience.step_type, ts.StepType.FIRST)
         outputs = self._network.outputs(
             experience.observation,
@@ -408,6 +411,17 @@ def _check_terms(loss_terms):
             )
         names.append(term.name)
     return terms
+
+
+def _check_start(state, state_spec):
+    if len(tf.nest.flatten(state)) != len(tf.nest.flatten(state_spec)):
+        raise ValueError(
+            "The trajectories do not hold the episodic memory that their "
+            "sequences started with: a policy leaves it out of every step's "
+            "`policy_info`. Collect by keras_sparse_rl.agents.train, which "
+            "keeps it once a sequence. Received: policy_info['state'] = "
+            f"{tf.nest.map_structure(lambda x: x.shape, state)}."
+        )
 
 
 def _check_auxiliary(name, main, auxiliary):

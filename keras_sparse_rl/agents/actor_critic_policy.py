@@ -3,14 +3,15 @@ from tf_agents.policies import tf_policy
 from tf_agents.trajectories import policy_step
 
 from keras_sparse_rl.agents.action_distribution import action_log_probability
+from keras_sparse_rl.agents.episodic_state import without_episodic
 
 
 class ActorCriticPolicy(tf_policy.TFPolicy):
     """Acts by a `KerasNetwork` of distributions over actions.
 
     The network forgets by itself where an episode starts, so this policy never
-    wipes its state. Its random seed is a variable: a checkpoint continues the
-    same sequence of actions.
+    wipes its state, and an episodic memory lives on. Its random seed is a
+    variable: a checkpoint continues the same sequence of actions.
 
     Args:
         time_step_spec: TF-Agents `TimeStep` of specs.
@@ -19,6 +20,8 @@ class ActorCriticPolicy(tf_policy.TFPolicy):
         greedy: bool: take the most probable action instead of drawing one.
         collect: bool: report `log_probability` and the `state` before the
             action in `info`, as `ActorCriticAgent` needs them for training.
+            An episodic memory is left out: it would be copied at every step.
+            `train` keeps it once a segment, at its start.
         seed: int.
 
     Example:
@@ -50,7 +53,7 @@ class ActorCriticPolicy(tf_policy.TFPolicy):
         if collect:
             info_spec = {
                 "log_probability": tf.TensorSpec((), tf.float32),
-                "state": network.state_spec,
+                "state": without_episodic(network.state_spec),
             }
         super().__init__(
             time_step_spec,
@@ -66,6 +69,11 @@ class ActorCriticPolicy(tf_policy.TFPolicy):
         self._greedy = greedy
         self._collect = collect
         self._seed = tf.Variable([seed, 0], trainable=False, name="seed")
+
+    @property
+    def outlives_episodes(self):
+        """Nest of bools like `policy_state_spec`: what outlives episodes."""
+        return self._network.outlives_episodes
 
     def sample(self, time_step, policy_state, seed):
         """Draws actions without touching any variable.
@@ -96,7 +104,10 @@ class ActorCriticPolicy(tf_policy.TFPolicy):
         info = ()
         if self._collect:
             log_probability = action_log_probability(distribution, action)
-            info = {"log_probability": log_probability, "state": policy_state}
+            info = {
+                "log_probability": log_probability,
+                "state": without_episodic(policy_state),
+            }
         return policy_step.PolicyStep(action, state, info)
 
     def network_state(self, policy_state):
@@ -120,7 +131,10 @@ class ActorCriticPolicy(tf_policy.TFPolicy):
         info = ()
         if self._collect:  # no action is drawn, so there is none to report
             nothing = tf.zeros_like(time_step.reward)
-            info = {"log_probability": nothing, "state": policy_state}
+            info = {
+                "log_probability": nothing,
+                "state": without_episodic(policy_state),
+            }
         return policy_step.PolicyStep(distribution, state, info)
 
     def _action(self, time_step, policy_state, seed=None):

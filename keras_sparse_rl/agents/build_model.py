@@ -1,3 +1,5 @@
+import inspect
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -26,10 +28,15 @@ def build_model(observation_spec, heads, torso=None, core=None):
             time) to features `(batch, dim)`. None: whole numbers with bounds
             become one-hot, all is flattened and joined, and a dense layer of
             64 ReLU units follows.
+            A dict with `"features"` instead gives the core further call
+            arguments by their names (an embedded `"context"`).
         core: None for no memory, or a layer with `initial_state` that is called
             as `core(inputs, state=…, is_first=…) -> (outputs, state)`, such as
             `GTrXL` and `ResettableRNN` with `return_state=True`, or a
-            recurrent Keras layer such as `keras.layers.LSTM(64)`.
+            recurrent Keras layer such as `keras.layers.LSTM(64)`. Where an
+            observation has the name of a further call argument of the core
+            (`context` and `is_task_start` of an `EpisodicLSTM`), the core
+            gets it, at whatever depth of a dict it stands.
 
     Returns:
         `keras.Model`. Its state is a dict; empty without a core.
@@ -91,9 +98,14 @@ def trunk(observation_spec, torso=None, core=None, **arguments):
         )
     else:
         features = OverTime(torso, name="torso")(observation)
+    arguments = {}
+    if isinstance(features, dict):
+        arguments = {k: x for k, x in features.items() if k != "features"}
+        features = features["features"]
     state, outputs, new_state = {}, features, {}
     if core is not None:
         core = _as_core(core)
+        arguments = {**_asked_for(core, observation), **arguments}
         state = keras.tree.map_structure(
             lambda x: keras.Input(x.shape[1:], dtype=x.dtype.name),
             _initial_state(core, features),
@@ -171,6 +183,19 @@ def _as_core(core):
             f"Received: core={core!r}."
         )
     return core
+
+
+def _asked_for(core, observation):
+    """Observations that are call arguments of the core, by their names."""
+    names = set(inspect.signature(core.call).parameters)
+    names -= {"inputs", "state", "is_first", "mask"}
+    found = {}
+    if isinstance(observation, dict):
+        for name, x in observation.items():
+            found.update(_asked_for(core, x))
+            if name in names and not isinstance(x, dict):
+                found[name] = x
+    return found
 
 
 def _initial_state(core, features):

@@ -138,7 +138,8 @@ def with_last_step(steps, last, first_state):
     Args:
         steps: dict of nests `(time, batch, ...)`.
         last: TF-Agents `TimeStep` after them; its action is not yet chosen.
-        first_state: nest `(batch, ...)`, the policy's state at the start.
+        first_state: nest `(batch, ...)`, the policy's state at the start, with
+            its episodic memory: the one copy that learning starts from.
 
     Returns:
         TF-Agents `Trajectory`.

@@ -9,6 +9,7 @@ from keras_sparse_rl._checks import check_flag
 from keras_sparse_rl._tf_agents import LEGACY_KERAS
 from keras_sparse_rl.agents.action_distribution import action_distribution
 from keras_sparse_rl.agents.action_distribution import check_action_outputs
+from keras_sparse_rl.agents.episodic_state import outlives_episodes
 
 CONTRACT = {"observation", "is_first", "state"}
 
@@ -34,7 +35,10 @@ class KerasNetwork(_Network):
     `model({"observation", "is_first", "state"}) -> {"outputs", "state"}` on
     sequences `(batch, time, ...)`; `build_model` makes such models. Its state
     becomes the network's `state_spec`, and it is reset wherever `step_type` is
-    FIRST, also inside a sequence.
+    FIRST, also inside a sequence. What stands under `"episodic"` in the state
+    (that of an `EpisodicLSTM`) outlives episodes, as `outlives_episodes` says;
+    policies of TF-Agents that wipe the whole state at FIRST would wipe it too,
+    `ActorCriticPolicy` does not.
 
     Args:
         model: a `keras.Model` or `keras.layers.Layer`.
@@ -118,6 +122,11 @@ class KerasNetwork(_Network):
     @property
     def non_trainable_variables(self):
         return [v.value for v in self._model.non_trainable_variables]
+
+    @property
+    def outlives_episodes(self):
+        """Nest of bools like `state_spec`: what an episode's start leaves."""
+        return outlives_episodes(self.state_spec)
 
     weights = variables
     trainable_weights = trainable_variables

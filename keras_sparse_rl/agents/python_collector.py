@@ -10,6 +10,9 @@ from keras_sparse_rl.agents.in_graph_collector import with_last_step
 class PythonCollector(tf.Module):
     """Collects segments from an environment that is stepped by Python.
 
+    The policy's state goes in and out of a graph at every step, so that an
+    episodic memory is copied by each: a large one belongs in a graph.
+
     Args:
         policy: `ActorCriticPolicy` made with `collect=True`.
         environment: batched `PyEnvironment`, or `TFEnvironment`.

@@ -20,7 +20,8 @@ class InGraphEnvironment(tf_environment.TFEnvironment):
 
     A subclass writes `_start(seed)`, `_advance(state, action, seed)` and
     `_observe(state)`, where a state is a dict of tensors `(batch, ...)`, and
-    may write `_render(state)`.
+    may write `_render(state)`, and `_restart(state, seed)` if something of a
+    state outlives episodes.
 
     Args:
         observation_spec: nest of TF-Agents specs.
@@ -74,6 +75,15 @@ class InGraphEnvironment(tf_environment.TFEnvironment):
     def _observe(self, state):
         """Nest of observations `(batch, ...)`."""
 
+    def _restart(self, state, seed):
+        """State of the episodes that follow, for all rows.
+
+        Args:
+            state: dict, how the last episodes ended.
+            seed: int32 tensor `(2,)` for stateless random operations.
+        """
+        return self._start(seed)
+
     def _render(self, state):
         raise ValueError(f"{type(self).__name__} has no picture.")
 
@@ -115,7 +125,7 @@ class InGraphEnvironment(tf_environment.TFEnvironment):
         def restarted():
             return tf.nest.map_structure(
                 lambda new, old: tf.where(_like(was_last, old), new, old),
-                self._start(self._seed_at(count, 0)),
+                self._restart(state, self._seed_at(count, 0)),
                 state,
             )
 

@@ -65,8 +65,16 @@ class _InGraph(WithPreviousActionAndReward, InGraphEnvironment):
         )
 
     def _start(self, seed):
+        return self._beside_nothing(self._environment._start(seed))
+
+    def _restart(self, state, seed):
+        return self._beside_nothing(
+            self._environment._restart(state["environment"], seed)
+        )
+
+    def _beside_nothing(self, state):
         return {
-            "environment": self._environment._start(seed),
+            "environment": state,
             **tf.nest.map_structure(
                 lambda spec: tf.zeros(
                     (self._environment.batch_size, *spec.shape)

@@ -1,6 +1,9 @@
 """Keras layers: sparse kernels, and memories for agents."""
 
 from keras_sparse_rl.layers.di_engine_gtrxl import DIEngineGTrXL
+from keras_sparse_rl.layers.episodic_lstm import EpisodicLSTM
+from keras_sparse_rl.layers.episodic_memory import EpisodicMemory
+from keras_sparse_rl.layers.episodic_memory import Neighbours
 from keras_sparse_rl.layers.gate import Gate
 from keras_sparse_rl.layers.gru_gate import GRUGate
 from keras_sparse_rl.layers.gtrxl import GTrXL

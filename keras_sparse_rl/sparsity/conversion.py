@@ -46,7 +46,12 @@ def composite_classes():
     """Tuple of layer classes with kernels inside, sparse-ready by `alpha`."""
     from keras_sparse_rl import layers
 
-    return layers.GTrXL, layers.RelativeMultiHeadAttention, layers.Gate
+    return (
+        layers.GTrXL,
+        layers.RelativeMultiHeadAttention,
+        layers.Gate,
+        layers.EpisodicLSTM,
+    )
 
 
 def copy_weights(layer, new):

@@ -14,13 +14,14 @@ FILES = [
         "train",
         "ppr_agent",
         "mix_and_match_agent",
+        "episodic",
     )
 ]
 # One of each kind that touches TF-Agents' networks: all else is Keras 3 alone.
 TOUCHES = (
     "(variables and none) or (ppo and LSTM) or (saver and GTrXL) or checkpoint "
     "or copies or reinforce or dqn or (equal_steps and LSTM) or resumes "
-    "or (losses_equal and none) or acts_in_a_python"
+    "or (losses_equal and none) or acts_in_a_python or dictionary_lives"
 )
 
 

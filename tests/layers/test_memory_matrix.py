@@ -39,6 +39,11 @@ CASES = {
         layers.RelativeMultiHeadAttention(2, 4, window=3, **k)
     ),
     "GTrXL": lambda **k: attention_model(GTrXL(1, 2, 3, 8, 3, **k)),
+    "EpisodicLSTM": lambda **k: attention_model(
+        layers.EpisodicLSTM(
+            5, layers.EpisodicMemory(4, FEATURES, 5), "every_step", **k
+        )
+    ),
     "ResettableRNN": lambda alpha=None: attention_model(
         layers.ResettableRNN(keras.layers.LSTMCell(5))
     ),
@@ -50,7 +55,9 @@ CASES = {
 each_case = pytest.mark.parametrize("case", CASES)
 # Gates differ by their formulas alone, which `test_gates` covers: one stands
 # for all where a whole training has to be traced.
-each_kind = pytest.mark.parametrize("case", ["GRUGate", "GTrXL"])
+each_kind = pytest.mark.parametrize(
+    "case", ["GRUGate", "GTrXL", "EpisodicLSTM"]
+)
 each_dense_and_sparse_case = pytest.mark.parametrize(
     "case, alpha",
     [*((case, None) for case in CASES), ("GRUGate", 2.0), ("GTrXL", 2.0)],
