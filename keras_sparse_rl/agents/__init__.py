@@ -9,9 +9,12 @@ from keras_sparse_rl.agents.actor_critic_agent import ActorCriticAgent
 from keras_sparse_rl.agents.actor_critic_policy import ActorCriticPolicy
 from keras_sparse_rl.agents.build_model import actor_critic_model
 from keras_sparse_rl.agents.build_model import build_model
+from keras_sparse_rl.agents.default_policy_model import default_policy_model
 from keras_sparse_rl.agents.evaluate import Evaluation
 from keras_sparse_rl.agents.evaluate import evaluate
 from keras_sparse_rl.agents.keras_network import KerasNetwork
+from keras_sparse_rl.agents.kl_regularized_agent import KLRegularizedAgent
+from keras_sparse_rl.agents.kl_to_default_term import KLToDefaultTerm
 from keras_sparse_rl.agents.loss_term import LossTerm
 from keras_sparse_rl.agents.segment import Segment
 from keras_sparse_rl.agents.train import train

@@ -120,15 +120,20 @@ def actor_critic_model(observation_spec, action_spec, torso=None, core=None):
     (None, None, 5)
     """
     action_spec = tensor_spec.from_spec(action_spec)
-    policy = tf.nest.map_structure(
+    policy = policy_head(action_spec)
+    heads = {"policy": policy, "value": keras.layers.Dense(1)}
+    return build_model(observation_spec, heads, torso, core)
+
+
+def policy_head(action_spec):
+    """Dense layers, a nest like the spec, of nearly equal probabilities."""
+    return tf.nest.map_structure(
         lambda size: keras.layers.Dense(
             size,
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
         ),
         num_action_outputs(action_spec),
     )
-    heads = {"policy": policy, "value": keras.layers.Dense(1)}
-    return build_model(observation_spec, heads, torso, core)
 
 
 def _as_core(core):

@@ -2,6 +2,7 @@
 
 from keras_sparse_rl import _tf_agents  # says what is missing, first of all
 from keras_sparse_rl.environments.cart_pole import CartPole
+from keras_sparse_rl.environments.go_to_target import GoToTarget
 from keras_sparse_rl.environments.gymnasium_environment import (
     GymnasiumEnvironment,
 )
@@ -10,6 +11,7 @@ from keras_sparse_rl.environments.numpad import Numpad
 from keras_sparse_rl.environments.random_grid_world import RandomGridWorld
 from keras_sparse_rl.environments.repeat_previous import RepeatPrevious
 from keras_sparse_rl.environments.t_maze import TMaze
+from keras_sparse_rl.environments.walk_to_target import WalkToTarget
 from keras_sparse_rl.environments.with_previous_action_and_reward import (
     WithPreviousActionAndReward,
 )
