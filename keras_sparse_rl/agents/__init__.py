@@ -14,6 +14,12 @@ from keras_sparse_rl.agents.evaluate import Evaluation
 from keras_sparse_rl.agents.evaluate import evaluate
 from keras_sparse_rl.agents.keras_network import KerasNetwork
 from keras_sparse_rl.agents.kl_regularized_agent import KLRegularizedAgent
+from keras_sparse_rl.agents.kl_regularized_ppo_clip_agent import (
+    KLRegularizedPPOClipAgent,
+)
+from keras_sparse_rl.agents.kl_regularized_sac_agent import (
+    KLRegularizedSacAgent,
+)
 from keras_sparse_rl.agents.kl_to_default_term import KLToDefaultTerm
 from keras_sparse_rl.agents.loss_term import LossTerm
 from keras_sparse_rl.agents.segment import Segment

@@ -114,10 +114,19 @@ def check_default(default, observation_spec, action_spec):
     """Raises unless a default policy's model fits an environment.
 
     Args:
-        default: `keras.Model`.
+        default: `keras.Model`, or None for the uniform policy.
         observation_spec: nest of TF-Agents specs, the environment's.
         action_spec: nest of bounded specs, the environment's.
     """
+    if default is None:
+        if not all(map(tensor_spec.is_discrete, tf.nest.flatten(action_spec))):
+            raise ValueError(
+                "Without `default_model` the default is the uniform policy, "
+                "which only discrete actions have. For continuous ones build "
+                "one, agents.default_policy_model({}, action_spec) if it "
+                f"shall see nothing. Received: action_spec={action_spec}."
+            )
+        return
     inputs = getattr(default, "input", None)
     outputs = getattr(default, "output", None)
     if (
