@@ -365,11 +365,11 @@ SEEN = {
 def walker(seed, keys, held_out=False, default=None, alpha=0.03):
     """An agent and its environment; `default` is frozen, `keys` are learned."""
     keras.utils.set_random_seed(seed)
-    environment = WalkToTarget(held_out, 0.2, batch_size=64, seed=seed)
+    environment = WalkToTarget(held_out, 1.0, batch_size=64, seed=seed)
     observation = environment.observation_spec()
     action = environment.action_spec()
     arguments = {
-        "entropy_coefficient": 1e-3,
+        "entropy_coefficient": 1e-4,
         "trace_decay": 0.95,
         "seed": seed,
         "time_step_spec": environment.time_step_spec(),
