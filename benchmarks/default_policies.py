@@ -362,7 +362,7 @@ SEEN = {
 }
 
 
-def walker(seed, keys, held_out=False, default=None, alpha=0.03):
+def walker(seed, keys, held_out=False, default=None, alpha=0.01):
     """An agent and its environment; `default` is frozen, `keys` are learned."""
     keras.utils.set_random_seed(seed)
     environment = WalkToTarget(held_out, 1.0, batch_size=64, seed=seed)
@@ -459,9 +459,11 @@ def walk_part(seeds, epochs):
             curves = np.array([run[phase]["return"] for run in each])
             area = np.nanmean(curves, axis=1)
             base = area if base is None else base
+            # Those that never get there count as the whole training.
+            there = np.c_[curves >= 1, np.ones(len(curves), bool)].argmax(1)
             rows.append(
-                [phase.replace("_", " "), name, cell(area)]
-                + [cell(curves[:, -1]), cell(area - base)]
+                [phase.replace("_", " "), name, cell(area), cell(area - base)]
+                + [cell(curves[:, -1]), cell(0.1024 * (there + 1))]
             )
             middle = curves.mean(0)
             axis.plot(steps, middle, f"C{colour}", label=name)
@@ -478,7 +480,8 @@ def walk_part(seeds, epochs):
     figure.tight_layout()
     figure.savefig(FOLDER / NAME / "walk.png", dpi=100)
     header = ["phase", "default sees", "mean return over training"]
-    print(table([*header, "at the end", "paired difference to none"], rows))
+    header += ["paired difference to none", "at the end"]
+    print(table([*header, "million steps to a return of 1"], rows))
 
 
 def main():

@@ -115,7 +115,7 @@ defaults += [table.floored(x["default"]) for x in found.values()]
 steps = np.mean(
     [
         table.learned_steps(rooms, defaults, seed).mean(1)
-        for seed in range(1 if FAST else 5)
+        for seed in range(1 if FAST else 3)
     ],
     axis=0,
 )

@@ -24,7 +24,7 @@ def default_model(action, core=None):
         {"seen": SPEC["seen"]}, action, core=core
     )
     for weight in model.trainable_variables:
-        weight.assign(keras.random.normal(weight.shape, seed=3))
+        weight.assign(keras.random.normal(weight.shape, stddev=0.3, seed=3))
     return model
 
 
