@@ -181,6 +181,7 @@ def diagnose(rooms, information, value=None):
         rooms.next_state,
         np.repeat(rooms.at(rooms.targets), 5, axis=1),
         rooms.starts(rooms.targets).reshape(len(rooms.targets), -1),
+        TIME_LIMIT,
     )
 
 

@@ -2,14 +2,17 @@ import collections
 
 import numpy as np
 
+from keras_sparse_rl._checks import check_positive
+
 TransferGain = collections.namedtuple(
     "TransferGain", ["gain", "steps", "uniform_steps", "is_likely_to_help"]
 )
 TransferGain.__doc__ = """What `transfer_gain` returns.
 
-`steps` and `uniform_steps` `(tasks,)`: expected steps to each task's first
-success by the default learned without it, and by the uniform policy; `gain`:
-mean of the second over mean of the first; `is_likely_to_help`: `gain > 1`.
+`steps` and `uniform_steps` `(tasks,)`: expected steps until each task's first
+success, or the time limit, by the default learned without the task and by the
+uniform policy; `gain`: mean of the second over mean of the first;
+`is_likely_to_help`: `gain > 1`.
 
 Example:
 
@@ -19,7 +22,7 @@ Example:
 """
 
 
-def transfer_gain(default, next_state, is_success, start):
+def transfer_gain(default, next_state, is_success, start, time_limit=500):
     """Tells before transfer whether what a default sees is likely to help.
 
     The divergence in training only falls with information, and a default that
@@ -28,25 +31,27 @@ def transfer_gain(default, next_state, is_success, start):
     is nothing to learn from and the policy is the default. So learn the
     default once for each task, without that task, and compare how soon it
     succeeds there by itself with the uniform policy (exact, by linear solves).
-    In a benchmark of this library (four rooms) it was above 1 where the
-    default helped. Without a table, act by such a default
+    Without a table, act by such a default
     (`KLRegularizedAgent.default_policy`) in the task left out instead.
 
     Args:
         default: array `(tasks, states, actions)`, for each task the default
-            policy learned from all other tasks; every success must have a
-            probability (mix in a little of the uniform policy).
+            policy learned from all other tasks, with a little of the uniform
+            policy mixed in, as it will be used.
         next_state: int array `(states, actions)`.
         is_success: bool array `(tasks, states)`.
         start: array `(tasks, states)`, weights of the first state, which sum
             to 1.
+        time_limit: float, steps after which an episode is cut off on average
+            (each step ends it with probability `1 / time_limit`): a single
+            task that is never found then counts as that many.
 
     Returns:
         `TransferGain`.
 
     Raises:
-        ValueError: if shapes do not fit, a default is no policy, or a success
-            cannot be reached.
+        ValueError: if shapes do not fit, a default is no policy, or
+            `time_limit` is not positive.
 
     Example:
 
@@ -56,9 +61,10 @@ def transfer_gain(default, next_state, is_success, start):
     >>> found = transfer_gain(
     ...     np.full((1, 3, 2), [0.2, 0.8]), corridor,
     ...     np.array([[False, False, True]]), np.array([[1.0, 0, 0]]))
-    >>> found.uniform_steps, found.is_likely_to_help
-    (array([6.]), True)
+    >>> found.uniform_steps.round(1), found.is_likely_to_help
+    (array([5.9]), True)
     """
+    check_positive("time_limit", time_limit)
     default = np.asarray(default, "float64")
     next_state, is_success = np.asarray(next_state), np.asarray(is_success)
     start = np.asarray(start, "float64")
@@ -84,7 +90,9 @@ def transfer_gain(default, next_state, is_success, start):
     steps, uniform_steps = (
         np.array(
             [
-                _expected_steps(policy, next_state, success, weight)
+                _expected_steps(
+                    policy, next_state, success, weight, 1 - 1 / time_limit
+                )
                 for policy, success, weight in zip(
                     policies, is_success, start, strict=True
                 )
@@ -96,20 +104,11 @@ def transfer_gain(default, next_state, is_success, start):
     return TransferGain(gain, steps, uniform_steps, gain > 1)
 
 
-def _expected_steps(policy, next_state, is_success, start):
+def _expected_steps(policy, next_state, is_success, start, goes_on):
     states, actions = policy.shape
     step = np.zeros((states, states))
     rows = np.repeat(np.arange(states), actions)
     np.add.at(step, (rows, next_state.ravel()), policy.ravel())
     going = ~is_success
-    step = step[np.ix_(going, going)]
-    try:
-        found = np.linalg.solve(np.eye(len(step)) - step, np.ones(len(step)))
-    except np.linalg.LinAlgError:
-        found = np.full(len(step), np.inf)
-    if not np.all(np.isfinite(found)) or np.any(found < 0):
-        raise ValueError(
-            "`default` never reaches a success from some state. Mix in a "
-            "little of the uniform policy: 0.99 * default + 0.01 / actions."
-        )
-    return float(start[going] @ found)
+    left = np.eye(going.sum()) - goes_on * step[np.ix_(going, going)]
+    return float(start[going] @ np.linalg.solve(left, np.ones(len(left))))

@@ -17,12 +17,26 @@ def test_a_corridor_by_hand():
         corridor,
         np.array([[False, False, True]] * 2),
         np.array([[1.0, 0, 0], [0.0, 1, 0]]),
+        time_limit=1e12,
     )
     np.testing.assert_allclose(found.steps[0], expected)
     np.testing.assert_allclose(found.steps[1], 1 + q * expected)
     np.testing.assert_allclose(found.uniform_steps, [6, 4])
     assert found.gain == pytest.approx(10 / found.steps.sum())
     assert found.is_likely_to_help
+
+
+def test_what_is_never_found_counts_as_the_time_limit():
+    found = transfer_gain(
+        np.full((1, 2, 2), [1.0, 0.0]),
+        np.array([[0, 1], [1, 1]]),
+        np.array([[False, True]]),
+        np.array([[1.0, 0]]),
+        time_limit=50,
+    )
+    np.testing.assert_allclose(found.steps, [50])
+    # Each step: found or cut off with probability 1 - 0.5 * 0.98.
+    np.testing.assert_allclose(found.uniform_steps, [1 / 0.51])
 
 
 def test_random_tables_by_simulation():
@@ -32,7 +46,7 @@ def test_random_tables_by_simulation():
     default = generator.dirichlet(np.ones(3), (1, 6))
     success = np.arange(6)[np.newaxis] == 4
     start = np.array([[0.5, 0.5, 0, 0, 0, 0]])
-    found = transfer_gain(default, next_state, success, start)
+    found = transfer_gain(default, next_state, success, start, 1e9)
     state = generator.integers(0, 2, 4_000)
     steps = np.zeros(4_000)
     for _ in range(400):
@@ -84,7 +98,7 @@ def test_mistakes():
         ((default[0], corridor, success, start), "Shapes"),
         ((default, corridor, success[:, :2], start), "Shapes"),
         ((0.9 * default, corridor, success, start), "sum to 1"),
-        ((0 * default + [1, 0], corridor, success, start), "never reaches"),
+        ((default, corridor, success, start, 0), "`time_limit`"),
     ):
         with pytest.raises(ValueError, match=words):
             transfer_gain(*arguments)
