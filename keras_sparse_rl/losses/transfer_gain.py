@@ -22,7 +22,7 @@ Example:
 """
 
 
-def transfer_gain(default, next_state, is_success, start, time_limit=500):
+def transfer_gain(default, next_state, is_success, start, time_limit=1000):
     """Tells before transfer whether what a default sees is likely to help.
 
     The divergence in training only falls with information, and a default that
@@ -44,7 +44,10 @@ def transfer_gain(default, next_state, is_success, start, time_limit=500):
             to 1.
         time_limit: float, steps after which an episode is cut off on average
             (each step ends it with probability `1 / time_limit`): a single
-            task that is never found then counts as that many.
+            task that is never found then counts as that many. Several times
+            what the uniform policy needs: a short limit hides what a default
+            that knows too much never finds, none at all lets one such task
+            decide.
 
     Returns:
         `TransferGain`.
@@ -62,7 +65,7 @@ def transfer_gain(default, next_state, is_success, start, time_limit=500):
     ...     np.full((1, 3, 2), [0.2, 0.8]), corridor,
     ...     np.array([[False, False, True]]), np.array([[1.0, 0, 0]]))
     >>> found.uniform_steps.round(1), found.is_likely_to_help
-    (array([5.9]), True)
+    (array([6.]), True)
     """
     check_positive("time_limit", time_limit)
     default = np.asarray(default, "float64")
