@@ -204,3 +204,63 @@ def test_stay_probabilities_by_hand():
     actions = np.array([[0, 1, 1, 0, 0, 1]])
     found = episodic_recall._stayed(actions, before, outcomes, rewards)
     assert found == [[0.5, 1.0], [0.0, 1.0]]
+
+
+def test_default_policy(tmp_path):
+    done = run(
+        *("--sees", "uniform", "walls", "--size", 5, "--epochs", 1),
+        *("--output", tmp_path),
+        script="default_policy",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(" over training") == 2
+    assert "walls: known targets" in done.stdout
+    picture = (tmp_path / "default_policy.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_mujoco_walker_says_what_is_missing(monkeypatch):
+    import gymnasium
+
+    from examples import mujoco_walker
+
+    def make(name):
+        raise gymnasium.error.DependencyNotInstalled("no mujoco")
+
+    monkeypatch.setattr(gymnasium, "make", make)
+    with pytest.raises(SystemExit, match=r"gymnasium\[mujoco\]"):
+        mujoco_walker.make("Ant-v5")
+
+
+def test_mujoco_walker_is_paid_for_coming_closer():
+    import types
+
+    import gymnasium
+
+    from examples import mujoco_walker
+
+    class Point(gymnasium.Env):
+        """A body that is its place."""
+
+        observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+        action_space = gymnasium.spaces.Box(-1, 1, (2,))
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.data = types.SimpleNamespace(qpos=np.zeros(3))
+            return self.data.qpos[:2].copy(), {}
+
+        def step(self, action):
+            self.data.qpos[:2] += action
+            return 100 * self.data.qpos[:2], 7.0, False, False, {}
+
+    walker = mujoco_walker.ToTarget(Point(), distance=2.0)
+    seen, _ = walker.reset(seed=0)
+    assert np.linalg.norm(seen["target"]) == pytest.approx(2)
+    way = seen["target"] / 2
+    seen, reward, terminated, *_ = walker.step(way)
+    assert reward == pytest.approx(1) and not terminated
+    assert np.abs(seen["body"]).max() <= 10
+    assert walker.observation_space.contains(seen)
+    _, reward, terminated, *_ = walker.step(way)
+    assert reward == pytest.approx(2) and terminated

@@ -10,6 +10,7 @@ from keras_sparse_rl.agents.actor_critic_policy import ActorCriticPolicy
 from keras_sparse_rl.agents.agent_member import AgentMember
 from keras_sparse_rl.agents.build_model import actor_critic_model
 from keras_sparse_rl.agents.build_model import build_model
+from keras_sparse_rl.agents.default_policy_model import default_policy_model
 from keras_sparse_rl.agents.distillation_agent import DistillationAgent
 from keras_sparse_rl.agents.distillation_policy import DistillationPolicy
 from keras_sparse_rl.agents.distillation_ppo_clip_agent import (
@@ -20,6 +21,14 @@ from keras_sparse_rl.agents.evaluate import Evaluation
 from keras_sparse_rl.agents.evaluate import evaluate
 from keras_sparse_rl.agents.hyperparameter import Hyperparameter
 from keras_sparse_rl.agents.keras_network import KerasNetwork
+from keras_sparse_rl.agents.kl_regularized_agent import KLRegularizedAgent
+from keras_sparse_rl.agents.kl_regularized_ppo_clip_agent import (
+    KLRegularizedPPOClipAgent,
+)
+from keras_sparse_rl.agents.kl_regularized_sac_agent import (
+    KLRegularizedSacAgent,
+)
+from keras_sparse_rl.agents.kl_to_default_term import KLToDefaultTerm
 from keras_sparse_rl.agents.loss_term import LossTerm
 from keras_sparse_rl.agents.mix_and_match_agent import MixAndMatchAgent
 from keras_sparse_rl.agents.mix_and_match_model import mix_and_match_model

@@ -1,11 +1,12 @@
 """From a network's outputs to distributions over actions, and back to sizes."""
 
-import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 from tf_agents.distributions.utils import SquashToSpecNormal
 from tf_agents.specs import tensor_spec
+
+from keras_sparse_rl.losses.head_scale import head_scale
 
 
 def num_action_outputs(action_spec):
@@ -204,8 +205,7 @@ def _distribution(output, spec, squash):
             return distribution
         return tfp.distributions.Independent(distribution, len(shape))
     location, scale = tf.split(output, 2, axis=-1)
-    # Softplus(x + 0.54) is 1 at x = 0; a small floor keeps densities finite.
-    scale = keras.ops.softplus(scale + 0.5413) + 1e-4
+    scale = head_scale(scale)
     if not squash:
         means, magnitudes = _bounds(spec)
         location = _shaped(location, lead, shape) * magnitudes + means

@@ -107,7 +107,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
         )
         seed = check_integer("seed", seed, minimum=0)
         self._squash = squash
-        _check_heads(model)
+        check_heads(model)
         network = KerasNetwork(
             model,
             time_step_spec.observation,
@@ -118,7 +118,8 @@ class ActorCriticAgent(tf_agent.TFAgent):
         self._network = network
         self.model = model
         model.compile(optimizer=optimizer)
-        optimizer.build(model.trainable_variables)
+        for each, variables in self.optimizers:
+            each.build(variables)
         self._gated_terms = {}
         for term in self._loss_terms:
             if term.gate is not None:
@@ -143,6 +144,23 @@ class ActorCriticAgent(tf_agent.TFAgent):
     def loss_terms(self):
         """The `LossTerm` objects besides policy, value and entropy."""
         return self._loss_terms
+
+    @property
+    def optimizers(self):
+        """Pairs of an optimizer and the list of variables it changes.
+
+        Here: `model.optimizer` and all trainable variables. Agents that train
+        a part of their model by another optimizer override it.
+        """
+        return [(self.model.optimizer, self.model.trainable_variables)]
+
+    @property
+    def other_variables(self):
+        """What a checkpoint needs besides model, optimizers and gates.
+
+        Here: nothing. Agents with target copies override it.
+        """
+        return []
 
     @property
     def gates(self):
@@ -238,12 +256,14 @@ class ActorCriticAgent(tf_agent.TFAgent):
         def apply():
             # Optimizers want tensors of one graph, that of this branch; a
             # head that no loss needs has no gradient.
-            pairs = [
-                (tf.identity(gradient), variable)
+            inside = {
+                id(variable): tf.identity(gradient)
                 for gradient, variable in zip(gradients, variables)
                 if gradient is not None
-            ]
-            self.model.optimizer.apply(*zip(*pairs))
+            }
+            for optimizer, own in self.optimizers:
+                known = [v for v in own if id(v) in inside]
+                optimizer.apply([inside[id(v)] for v in known], known)
             return tf.constant(True)
 
         # A step that is not finite changes nothing; `train` reports it.
@@ -437,7 +457,8 @@ def _check_auxiliary(name, main, auxiliary):
         )
 
 
-def _check_heads(model):
+def check_heads(model):
+    """Raises unless a model has what `ActorCriticAgent` needs."""
     outputs = getattr(model, "output", None)
     heads = outputs.get("outputs") if isinstance(outputs, dict) else None
     if not isinstance(heads, dict) or not {"policy", "value"} <= set(heads):

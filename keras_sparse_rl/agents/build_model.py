@@ -98,9 +98,10 @@ def trunk(observation_spec, torso=None, core=None, **arguments):
         )
     else:
         features = OverTime(torso, name="torso")(observation)
-    arguments = {}
     if isinstance(features, dict):
-        arguments = {k: x for k, x in features.items() if k != "features"}
+        arguments.update(
+            {name: x for name, x in features.items() if name != "features"}
+        )
         features = features["features"]
     state, outputs, new_state = {}, features, {}
     if core is not None:

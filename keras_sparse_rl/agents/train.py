@@ -175,7 +175,12 @@ class _Run:
             # seeds of dropout.
             checkpoint = tf.train.Checkpoint(
                 model=[v.value for v in agent.model.variables],
-                optimizer=[v.value for v in agent.model.optimizer.variables],
+                optimizer=[
+                    v.value
+                    for optimizer, _ in agent.optimizers
+                    for v in optimizer.variables
+                ],
+                other=list(agent.other_variables),
                 gates=[v.value for g in agent.gates for v in g.variables],
                 train_step=agent.train_step_counter,
                 collector=collector,

@@ -8,6 +8,7 @@ from keras_sparse_rl.environments.compositional_bandit import (
 )
 from keras_sparse_rl.environments.contextual_bandit import ContextualBandit
 from keras_sparse_rl.environments.contextual_task import ContextualTask
+from keras_sparse_rl.environments.go_to_target import GoToTarget
 from keras_sparse_rl.environments.grid_world_values import grid_world_values
 from keras_sparse_rl.environments.gymnasium_environment import (
     GymnasiumEnvironment,
@@ -21,6 +22,7 @@ from keras_sparse_rl.environments.random_grid_world import RandomGridWorld
 from keras_sparse_rl.environments.repeat_previous import RepeatPrevious
 from keras_sparse_rl.environments.t_maze import TMaze
 from keras_sparse_rl.environments.two_step import TwoStep
+from keras_sparse_rl.environments.walk_to_target import WalkToTarget
 from keras_sparse_rl.environments.water_maze import WaterMaze
 from keras_sparse_rl.environments.with_previous_action_and_reward import (
     WithPreviousActionAndReward,
