@@ -130,6 +130,8 @@ class SparsityCallback(keras.callbacks.Callback):
                 f"and model '{self.model.name}' has none. Compile the model, "
                 "or set model.optimizer in a loop of your own."
             )
+        if any(hasattr(k, "capacity") for k in self.kernels.values()):
+            self.require_powerprop("moves its slots with sparse weights")
         self.prepare()
         # BackupAndRestore may only now put saved masks in place.
         self._seen_step = None

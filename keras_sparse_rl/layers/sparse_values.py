@@ -363,7 +363,6 @@ class SparseValues:
     def _fill_reservoir(self, theta):
         self._reservoir[...] = theta
         if isinstance(self._reservoir, np.memmap):
-            self._reservoir.flush()
             # The pages go back to the file until the next refresh.
             if hasattr(mmap, "MADV_DONTNEED"):
                 self._reservoir._mmap.madvise(mmap.MADV_DONTNEED)
@@ -376,7 +375,6 @@ def _on_the_host(array):
         # The file has no name any more and ends with the process.
         mapped = np.memmap(file, "float32", "w+", shape=array.shape)
     mapped[...] = array
-    mapped.flush()
     return mapped
 
 

@@ -66,6 +66,16 @@ def prune(model, density, scope="layer", densities="uniform", block_size=1):
         }
     for name, kernel in kernels.items():
         trained = masks[name] & ~kernel.frozen_mask()
-        kernel.assign_masks(masks[name], trained)
+        kernel.assign_masks(masks[name], trained, _slots(model, kernel))
     kept = sum(int(np.count_nonzero(mask)) for mask in masks.values())
     return kept / sum(mask.size for mask in masks.values())
+
+
+def _slots(model, kernel):
+    """The optimizer's variables that must move with sparse weights."""
+    optimizer = getattr(model, "optimizer", None)
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    find_slots = getattr(optimizer, "sparse_kernel_slots", None)
+    if find_slots is None or not hasattr(kernel, "capacity"):
+        return None
+    return find_slots(kernel)

@@ -40,14 +40,35 @@ class SparseLayout:
     def from_masks(cls, forward, backward, capacity):
         """The layout of two boolean arrays `(inputs, outputs)`."""
         bits = np.uint8(FORWARD) * forward + np.uint8(BACKWARD) * backward
-        outputs, inputs = np.nonzero(bits.T)
-        mask = bits[inputs, outputs]
-        # Stable, so that inputs rise within each group.
-        order = np.argsort(2 * outputs + ((mask & FORWARD) == 0), kind="stable")
-        counts = np.count_nonzero(bits, axis=0)
-        used = np.count_nonzero(forward, axis=0)
-        return cls.from_entries(
-            inputs[order], counts, used, mask[order], len(bits), capacity
+        is_used = np.ascontiguousarray(np.transpose(forward))
+        is_resting = np.ascontiguousarray(bits.T == BACKWARD)
+        used = np.count_nonzero(is_used, axis=1)
+        resting = np.count_nonzero(is_resting, axis=1)
+        end = np.cumsum(used + resting)
+        begin = end - used - resting
+        inputs = np.zeros(capacity, "int32")
+        mask = np.zeros(capacity, "uint8")
+        entry_of = np.empty(forward.shape, "int32")
+        for chosen, counts, first in (
+            (is_used, used, begin),
+            (is_resting, resting, begin + used),
+        ):
+            outputs, found = np.divmod(np.flatnonzero(chosen), len(bits))
+            rank = np.arange(len(found)) - (np.cumsum(counts) - counts)[outputs]
+            entries = first[outputs] + rank
+            inputs[entries] = found
+            mask[entries] = bits[found, outputs]
+            entry_of[found, outputs] = entries
+        by_input = np.count_nonzero(forward, axis=1)
+        end_by_input = np.cumsum(by_input)
+        in_use = np.flatnonzero(forward)
+        return cls(
+            inputs,
+            np.stack([begin, begin + used, end]).astype("int32"),
+            mask,
+            _padded(in_use % forward.shape[1], capacity),
+            _padded(entry_of.reshape(-1)[in_use], capacity),
+            np.stack([end_by_input - by_input, end_by_input]).astype("int32"),
         )
 
     @classmethod

@@ -6,6 +6,7 @@
 // float32, whatever the activations are.
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -35,6 +36,8 @@ constexpr int kWidth = 4;
 #endif
 constexpr int kVectors = 8;  // in a tile of the batch; they stay in registers
 constexpr int64_t kTile = kVectors * kWidth;
+constexpr char kOutside[] =
+    "An entry of the sparse matrix lies outside of it.";
 constexpr int kAhead = 2;  // entries whose rows are fetched before their turn
 
 typedef float Vector __attribute__((vector_size(4 * kWidth)));
@@ -311,27 +314,20 @@ tensorflow::thread::ThreadPool* PoolOf(OpKernelContext* context) {
   return context->device()->tensorflow_cpu_worker_threads()->workers;
 }
 
-// Indices come from variables that anything might have written to.
-bool Fits(const Rows& rows, int64_t entries, int64_t features) {
-  bool fits = true;
-  for (int64_t row = 0; row < rows.count; ++row) {
-    const int64_t begin = rows.begin[row], end = rows.end[row];
-    if (begin < 0 || end > entries) return false;
-    for (int64_t k = begin; k < end; ++k) {
-      fits &= static_cast<uint32_t>(rows.indices[k]) < features;
-    }
+// Indices come from variables that anything might have written to. A row is
+// looked at just before its turn, when it has to come into the cache anyway.
+inline bool RowFits(const Rows& rows, int64_t row, const int32_t* order,
+                    int64_t entries, int64_t values, int64_t features) {
+  const int64_t begin = rows.begin[row], end = rows.end[row];
+  if (begin < 0 || end > entries) return false;
+  uint32_t bad = 0;
+  for (int64_t k = begin; k < end; ++k) {
+    bad |= static_cast<uint32_t>(rows.indices[k]) >= features;
   }
-  return fits;
-}
-
-bool FitsOrder(const Rows& rows, const int32_t* order, int64_t entries) {
-  bool fits = true;
-  for (int64_t row = 0; row < rows.count; ++row) {
-    for (int64_t k = rows.begin[row]; k < rows.end[row]; ++k) {
-      fits &= static_cast<uint32_t>(order[k]) < entries;
-    }
+  for (int64_t k = begin; order && k < end; ++k) {
+    bad |= static_cast<uint32_t>(order[k]) >= values;
   }
-  return fits;
+  return !bad;
 }
 
 // y[row, :] = sum over the row's entries k of values[k] * x[indices[k], :],
@@ -359,14 +355,6 @@ class SparseMatmul : public OpKernel {
                  indices.flat<int32_t>().data(), begin.NumElements()};
     const int32_t* permuted =
         order.NumElements() ? order.flat<int32_t>().data() : nullptr;
-    OP_REQUIRES(
-        context,
-        Fits(rows, permuted ? indices.NumElements()
-                            : std::min(values.NumElements(),
-                                       indices.NumElements()),
-             features) &&
-            (!permuted || FitsOrder(rows, permuted, values.NumElements())),
-        InvalidArgument("An entry of the sparse matrix lies outside of it."));
     Tensor* y = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(
                                 0, TensorShape({rows.count, batch}), &y));
@@ -377,12 +365,24 @@ class SparseMatmul : public OpKernel {
     auto* pool = PoolOf(context);
     const int64_t each = (indices.NumElements() / rows.count + 1);
     const int64_t last = indices.NumElements() - 1;
+    const int64_t num_values = values.NumElements();
+    const int64_t entries =
+        permuted ? last + 1 : std::min<int64_t>(last + 1, num_values);
+    std::atomic<bool> fits(true);
+    auto check = [=, &fits](int64_t row) {
+      const bool row_fits =
+          RowFits(rows, row, permuted, entries, num_values, features);
+      if (!row_fits) fits = false;
+      return row_fits;
+    };
     if (batch == 1) {
       pool->ParallelFor(rows.count, 4 * each, [=](int64_t a, int64_t b) {
         for (int64_t row = a; row < b; ++row) {
+          if (!check(row)) continue;
           FromFloat(Gathered(from, permuted, rows, row, in), out + row);
         }
       });
+      OP_REQUIRES(context, fits, InvalidArgument(kOutside));
       return;
     }
     Packed<T> packed(in, features, batch);
@@ -396,6 +396,7 @@ class SparseMatmul : public OpKernel {
         pool->ParallelFor(
             rows.count, each * 2 * N, [=](int64_t a, int64_t b) {
               for (int64_t row = a; row < b; ++row) {
+                if (!check(row)) continue;
                 Vector sums[N];
                 MultiplyRow<T, N>(from, permuted, rows.indices,
                                   rows.begin[row], rows.end[row], last, tile,
@@ -414,6 +415,7 @@ class SparseMatmul : public OpKernel {
             });
       });
     }
+    OP_REQUIRES(context, fits, InvalidArgument(kOutside));
   }
 
  private:
@@ -461,9 +463,8 @@ class SampledMatmul : public OpKernel {
     const int64_t batch = left.dim_size(1);
     Rows rows = {begin.flat<int32_t>().data(), end.flat<int32_t>().data(),
                  indices.flat<int32_t>().data(), begin.NumElements()};
-    OP_REQUIRES(
-        context, Fits(rows, entries, right.dim_size(0)),
-        InvalidArgument("An entry of the sparse matrix lies outside of it."));
+    const int64_t features = right.dim_size(0);
+    std::atomic<bool> fits(true);
     Tensor* gradient = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(
                                 0, TensorShape({entries}), &gradient));
@@ -476,7 +477,7 @@ class SampledMatmul : public OpKernel {
     auto* pool = PoolOf(context);
     const T* a = reinterpret_cast<const T*>(left.flat<TfType>().data());
     const T* b = reinterpret_cast<const T*>(right.flat<TfType>().data());
-    Packed<T> lefts(a, rows.count, batch), rights(b, right.dim_size(0), batch);
+    Packed<T> lefts(a, rows.count, batch), rights(b, features, batch);
     const int64_t each = entries / rows.count + 1;
     for (int64_t column = 0; column < batch; column += kTile) {
       const int64_t width = std::min(kTile, batch - column);
@@ -486,8 +487,13 @@ class SampledMatmul : public OpKernel {
       WithVectors(vectors, [&](auto n) {
         constexpr int N = decltype(n)::value;
         pool->ParallelFor(
-            rows.count, each * 2 * (N + 2), [=](int64_t first, int64_t last) {
+            rows.count, each * 2 * (N + 2),
+            [=, &fits](int64_t first, int64_t last) {
               for (int64_t row = first; row < last; ++row) {
+                if (!RowFits(rows, row, nullptr, entries, 0, features)) {
+                  fits = false;
+                  continue;
+                }
                 SampleRow<T, N>(x.Row(row), rows.indices, rows.begin[row],
                                 rows.end[row], entries - 1, y, column == 0,
                                 out);
@@ -495,6 +501,7 @@ class SampledMatmul : public OpKernel {
             });
       });
     }
+    OP_REQUIRES(context, fits, InvalidArgument(kOutside));
     // Entries of no row are room for more; others may be frozen.
     for (int64_t k = 0; k < entries; ++k) {
       out[k] = (bits[k] & 2) ? out[k] : 0.0f;

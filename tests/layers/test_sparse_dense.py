@@ -360,6 +360,13 @@ def test_a_density_that_rounds_to_nothing_keeps_one_weight():
     assert layer.sparse_kernel.forward_mask().sum() == 1
 
 
+def test_an_optimizer_that_would_mix_up_its_slots_is_refused():
+    model = sparse_network()
+    model.compile("adam", "mse")
+    with pytest.raises(ValueError, match=r"Powerprop\(keras.optimizers.Adam"):
+        fit(model, MagnitudePruning(0.1), epochs=1)
+
+
 def test_more_weights_than_there_is_room_for():
     with pytest.raises(ValueError, match="backward_density=0.5"):
         fit(compiled(sparse_network()), TopKAST(0.5, 0.5), epochs=1)
