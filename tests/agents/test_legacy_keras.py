@@ -8,13 +8,18 @@ import sys
 ROOT = pathlib.Path(__file__).parent.parent.parent
 FILES = [
     f"tests/agents/test_{name}.py"
-    for name in ("keras_network", "actor_critic_agent", "train")
+    for name in (
+        "keras_network",
+        "actor_critic_agent",
+        "train",
+        "kl_regularized_tf_agents",
+    )
 ]
 # One of each kind that touches TF-Agents' networks: all else is Keras 3 alone.
 TOUCHES = (
     "(variables and none) or (ppo and LSTM) or (saver and GTrXL) or checkpoint "
     "or copies or reinforce or dqn or (equal_steps and LSTM) or resumes "
-    "or (losses_equal and none)"
+    "or (losses_equal and none) or pays_the_divergence"
 )
 
 
