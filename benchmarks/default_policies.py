@@ -32,7 +32,6 @@ from keras_sparse_rl.losses import KLToDefault
 from keras_sparse_rl.losses import marginal_policy
 from keras_sparse_rl.losses import transfer_gain
 
-
 NAME = "default_policies"
 ALPHA, DISCOUNT = 0.05, 0.98
 FLOOR = 0.01  # share of the uniform policy in a default that is transferred
