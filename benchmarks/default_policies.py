@@ -17,6 +17,7 @@ import time
 
 import keras
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmarks.results import FOLDER
@@ -30,9 +31,6 @@ from keras_sparse_rl.environments import WalkToTarget
 from keras_sparse_rl.losses import KLToDefault
 from keras_sparse_rl.losses import marginal_policy
 from keras_sparse_rl.losses import transfer_gain
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 NAME = "default_policies"
 ALPHA, DISCOUNT = 0.05, 0.98
@@ -497,6 +495,7 @@ def main():
     parser.add_argument("--seeds", type=int, help="20 of rooms, 5 of walk")
     parser.add_argument("--epochs", type=int, default=30, help="of walk")
     arguments = parser.parse_args()
+    matplotlib.use("Agg")  # not on import: the notebook shows its plots
     (FOLDER / NAME).mkdir(parents=True, exist_ok=True)
     if "rooms" in arguments.parts:
         rooms_part(arguments.seeds or 20)

@@ -6,6 +6,8 @@ from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_flag
 from keras_sparse_rl._checks import check_non_negative
 from keras_sparse_rl._checks import fits
+from keras_sparse_rl.losses.divergences import categorical_kl
+from keras_sparse_rl.losses.divergences import normal_kl
 
 LEARN = ("both", "policy", "default")
 
@@ -72,25 +74,9 @@ def kl_to_default(policy, default=None, alpha=1.0, learn="both", reverse=False):
             (policy, fixed) if learn == "policy" else (fixed, default)
         )
     first, second = (default, policy) if reverse else (policy, default)
-    return alpha * (_normal if normal else _categorical)(first, second)
-
-
-def _categorical(first, second):
-    log_p, log_q = ops.log_softmax(first), ops.log_softmax(second)
-    p = ops.exp(log_p)
-    # An action that `first` excludes (logit -inf) counts nothing.
-    terms = ops.where(p > 0, log_p - log_q, ops.zeros_like(p))
-    return ops.sum(p * terms, axis=-1)
-
-
-def _normal(first, second):
-    (mean_p, scale_p), (mean_q, scale_q) = first, second
-    ratio = scale_p / scale_q
-    distance = (mean_p - mean_q) / scale_q
-    return 0.5 * ops.sum(
-        ops.square(ratio) + ops.square(distance) - 1 - 2 * ops.log(ratio),
-        axis=-1,
-    )
+    if not normal:
+        return alpha * categorical_kl(first, second)
+    return alpha * ops.sum(normal_kl(*first, *second), axis=-1)
 
 
 def _check_forms(policy, default, normal):

@@ -12,6 +12,10 @@ import math
 
 from keras import ops
 
+from keras_sparse_rl.losses.divergences import categorical_kl
+from keras_sparse_rl.losses.divergences import normal_kl
+from keras_sparse_rl.losses.divergences import times_log
+
 Gaussian = collections.namedtuple("Gaussian", ["location", "scale"])
 Gaussian.__doc__ = """Independent normal variables, one a component.
 
@@ -162,11 +166,8 @@ def _steps(x):
 
 def _kl(p, q):
     if isinstance(p, Gaussian):
-        ratio = p.scale / q.scale
-        distance = (p.location - q.location) / q.scale
-        return 0.5 * (ratio**2 + distance**2 - 1.0) - ops.log(ratio)
-    log_p, log_q = ops.log_softmax(p), ops.log_softmax(q)
-    return ops.sum(_times_log(log_p, log_p - log_q), axis=-1)
+        return normal_kl(*p, *q)
+    return categorical_kl(p, q)
 
 
 def _cross_entropy(p, q):
@@ -176,14 +177,7 @@ def _cross_entropy(p, q):
         return 0.5 * (ratio**2 + distance**2 + math.log(2 * math.pi)) + ops.log(
             q.scale
         )
-    return -ops.sum(_times_log(ops.log_softmax(p), ops.log_softmax(q)), axis=-1)
-
-
-def _times_log(log_p, x):
-    """`p x`, 0 where p is 0 even if x is infinite; finite gradients too."""
-    impossible = log_p < -1e30
-    x = ops.where(impossible, ops.zeros_like(x), x)
-    return ops.exp(log_p) * x
+    return -ops.sum(times_log(ops.log_softmax(p), ops.log_softmax(q)), axis=-1)
 
 
 def _log_probability(p, action):

@@ -3,6 +3,7 @@ from keras import ops
 
 from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_non_negative
+from keras_sparse_rl.losses.divergences import categorical_kl
 
 PAIRS = (
     ("reaction", "perception"),
@@ -61,7 +62,7 @@ def ppr_loss(outputs, pairs=PAIRS, stop_gradient=None, distribution=None):
         p = (fixed if stop_gradient == "first" else outputs)[first]
         q = (fixed if stop_gradient == "second" else outputs)[second]
         if distribution is None:
-            divergence = _categorical_kl(p, q)
+            divergence = categorical_kl(p, q)
         else:
             p, q = distribution(p), distribution(q)
             divergence = sum(
@@ -94,11 +95,3 @@ def check_pairs(pairs, names):
         pair: check_non_negative(f"pairs[{pair}]", weight)
         for pair, weight in weights.items()
     }
-
-
-def _categorical_kl(p, q):
-    p, q = ops.log_softmax(p), ops.log_softmax(q)
-    # Impossible actions count for nothing, also in the gradient.
-    possible = ops.isfinite(p)
-    difference = ops.where(possible, p, 0.0) - ops.where(possible, q, 0.0)
-    return ops.sum(ops.exp(p) * difference, axis=-1)

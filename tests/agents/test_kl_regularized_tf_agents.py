@@ -155,7 +155,7 @@ def test_ppo_learns_policy_and_default():
     assert float(tf.reduce_mean(agent.divergence(data))) < first
 
 
-def test_ppo_checkpoint_and_memory(tmp_path):
+def test_ppo_restores_a_default_with_memory(tmp_path):
     default = default_model(tasks.DISCRETE, keras.layers.LSTM(4))
     agent, model = ppo(
         default=default, default_optimizer=keras.optimizers.Adam(1e-2)
