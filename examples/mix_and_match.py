@@ -19,12 +19,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 import keras
 import matplotlib
+import matplotlib.pyplot as plt
 
 from keras_sparse_rl import agents
 from keras_sparse_rl.environments import LargeActionGrid
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 MODES = ("direct", "mix_and_match")
 LENGTH, RATE, EPSILON = 100.0, 0.3, 1e-3
@@ -129,6 +127,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.iterations < 8:
         parser.error("--iterations must be at least 8")
+    matplotlib.use("Agg")  # not when a notebook imports this
     found = {}
     for mode in MODES:
         found[mode] = run(

@@ -90,7 +90,7 @@ for alpha in (0.0, 0.5, 1.0):
 # The simple policy chooses from the nine, the complex one from all.
 
 # %%
-iterations, every = (8, 4) if FAST else (200, 20)
+iterations, every = (8, 4) if FAST else (140, 20)
 found = {
     mode: mix_and_match.run(mode, iterations, every)
     for mode in mix_and_match.MODES
