@@ -218,25 +218,36 @@ def test_functional_model_with_state_is_saved_and_exported(tmp_path):
         }
 
     start = core.initial_state(BATCH)
-    state = keras.tree.map_structure(
-        lambda s: keras.Input(s.shape[1:], dtype=s.dtype.name), start
-    )
+
+    def named(nest):
+        return {
+            n: named(v)
+            if isinstance(v, dict)
+            else keras.Input(v.shape[1:], dtype=v.dtype.name, name=n)
+            for n, v in nest.items()
+        }
+
+    state = named(start)
     inputs = {
-        "inputs": keras.Input((None, FEATURES)),
-        "context": keras.Input((None, KEY)),
-        "is_first": keras.Input((None,)),
-        "is_task_start": keras.Input((None,)),
+        "inputs": keras.Input((None, FEATURES), name="inputs"),
+        "context": keras.Input((None, KEY), name="context"),
+        "is_first": keras.Input((None,), name="is_first"),
+        "is_task_start": keras.Input((None,), name="is_task_start"),
     }
     outputs, new_state = core(**inputs, state=state)
     model = keras.Model(
         {**inputs, **flat(state)}, {"outputs": outputs, **flat(new_state)}
     )
     model.save(tmp_path / "model.keras")
-    model.export(str(tmp_path / "saved"), verbose=False)
     expected, last = core(**x)
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    exported = tf.saved_model.load(str(tmp_path / "saved"))
-    for call in (loaded, exported.serve):
+    calls = [keras.models.load_model(tmp_path / "model.keras")]
+    # Keras 3.8 cannot export a dict of so many inputs: it calls the model
+    # with a list of them.
+    if tuple(map(int, keras.__version__.split(".")[:2])) > (3, 8):
+        model.export(str(tmp_path / "saved"), verbose=False)
+        exported = tf.saved_model.load(str(tmp_path / "saved"))
+        calls.append(exported.serve)
+    for call in calls:
         found = call(
             {**{n: tf.constant(v) for n, v in x.items()}, **flat(start)}
         )
