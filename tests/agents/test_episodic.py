@@ -154,7 +154,9 @@ def test_continues_bit_for_bit(tmp_path):
     epochs, whole = run()
     assert epochs == 2
     # As if the second epoch had been interrupted.
-    tf.train.update_checkpoint_state(str(tmp_path), str(tmp_path / "ckpt-1"))
+    tf.compat.v1.train.update_checkpoint_state(
+        str(tmp_path), str(tmp_path / "ckpt-1")
+    )
     epochs, parts = run()
     assert epochs == 1
     for a, b in zip(parts, whole, strict=True):

@@ -209,32 +209,47 @@ def test_inputs_are_the_context_if_there_is_no_other():
 def test_functional_model_with_state_is_saved_and_exported(tmp_path):
     core, x = layer(dtype="float32"), data()
     x = {n: v.astype("float32") for n, v in x.items() if n != "write"}
+
+    def flat(state):
+        # What is exported has a flat signature.
+        return {
+            **{n: v for n, v in state.items() if n != "episodic"},
+            **state["episodic"],
+        }
+
+    start = core.initial_state(BATCH)
+
+    def named(nest):
+        return {
+            n: named(v)
+            if isinstance(v, dict)
+            else keras.Input(v.shape[1:], dtype=v.dtype.name, name=n)
+            for n, v in nest.items()
+        }
+
+    state = named(start)
     inputs = {
-        "inputs": keras.Input((None, FEATURES)),
-        "context": keras.Input((None, KEY)),
-        "is_first": keras.Input((None,)),
-        "is_task_start": keras.Input((None,)),
+        "inputs": keras.Input((None, FEATURES), name="inputs"),
+        "context": keras.Input((None, KEY), name="context"),
+        "is_first": keras.Input((None,), name="is_first"),
+        "is_task_start": keras.Input((None,), name="is_task_start"),
     }
-    state = keras.tree.map_structure(
-        lambda s: keras.Input(s.shape[1:], dtype=s.dtype.name),
-        core.initial_state(1),
-    )
     outputs, new_state = core(**inputs, state=state)
-    # What is exported has a flat signature.
-    episodic = new_state.pop("episodic")
-    new_state = {**new_state, **episodic}
     model = keras.Model(
-        {**inputs, "state": state}, {"outputs": outputs, **new_state}
+        {**inputs, **flat(state)}, {"outputs": outputs, **flat(new_state)}
     )
     model.save(tmp_path / "model.keras")
-    model.export(str(tmp_path / "saved"), verbose=False)
     expected, last = core(**x)
-    start = core.initial_state(BATCH)
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    exported = tf.saved_model.load(str(tmp_path / "saved"))
-    for call in (loaded, exported.serve):
+    calls = [keras.models.load_model(tmp_path / "model.keras")]
+    # Keras 3.8 cannot export a dict of so many inputs: it calls the model
+    # with a list of them.
+    if tuple(map(int, keras.__version__.split(".")[:2])) > (3, 8):
+        model.export(str(tmp_path / "saved"), verbose=False)
+        exported = tf.saved_model.load(str(tmp_path / "saved"))
+        calls.append(exported.serve)
+    for call in calls:
         found = call(
-            {**{n: tf.constant(v) for n, v in x.items()}, "state": start}
+            {**{n: tf.constant(v) for n, v in x.items()}, **flat(start)}
         )
         np.testing.assert_allclose(found["outputs"], expected, atol=1e-6)
         np.testing.assert_array_equal(found["stamp"], last["episodic"]["stamp"])
