@@ -103,7 +103,7 @@ def ratio(found):
 def imperfect_tables(worlds, kind, temperature=0.02):
     """Logits and values of a teacher with faults, and its returns.
 
-    `"noisy"`: in a quarter of the cells it is sure of a random move;
+    `"noisy"`: in a quarter of the cells it takes each move for its opposite;
     `"adversarial"`: it prefers what is worst.
     """
     _, moves = grid_world_values(worlds, discount=0.95)
@@ -111,10 +111,8 @@ def imperfect_tables(worlds, kind, temperature=0.02):
     if kind == "adversarial":
         logits = -logits
     else:
-        generator = np.random.default_rng(0)
-        wrong = generator.random(logits.shape[:2]) < 0.25
-        move = generator.integers(4, size=logits.shape[:2])
-        logits[wrong] = 50.0 * np.eye(4)[move][wrong]
+        wrong = np.random.default_rng(0).random(logits.shape[:2]) < 0.25
+        logits[wrong] = np.roll(logits[wrong], 2, axis=-1)
     value, _ = grid_world_values(worlds, softmax(logits), discount=0.95)
     undiscounted, _ = grid_world_values(worlds, softmax(logits))
     return logits, value, undiscounted[:, worlds.start_cell]

@@ -118,9 +118,11 @@ class Trainer:
         collector = InGraphCollector(
             agent.collect_policy, environment, segment, 0, jit_compile=True
         )
+        # Those of the collector's policy are drawn anew for each setting.
+        weights = {id(v.value) for v in self._model.variables}
         self._state = [
             *tf.nest.flatten(environment.carry),
-            *collector.variables,
+            *(v for v in collector.variables if id(v) not in weights),
             agent.train_step_counter,
         ]
         self._start = [v.numpy() for v in self._state]

@@ -2,8 +2,8 @@
 
     python examples/distillation.py [--faults 0.25] [--variants teacher ...]
 
-The teacher knows each world's exact values, and is sure of a random move in a
-share of the cells (`--faults`). Students are tables that learn from it in the
+The teacher knows each world's exact values, and takes each move for its
+opposite in a share of the cells (`--faults`). Students are tables that learn from it in the
 ways of "Distilling Policy Distillation"; a name ending in +reward also counts
 the environment's reward, while the teacher's part fades. Prints the teacher's
 and the students' mean returns, and saves a plot of their learning.
@@ -46,8 +46,7 @@ def faulty_teacher(worlds, faults, temperature=0.02, discount=0.95):
     logits = moves / temperature
     generator = np.random.default_rng(0)
     wrong = generator.random(logits.shape[:2]) < faults
-    move = generator.integers(4, size=logits.shape[:2])
-    logits[wrong] = 50.0 * np.eye(4)[move][wrong]
+    logits[wrong] = np.roll(logits[wrong], 2, axis=-1)
     policy = np.array(tf.nn.softmax(logits))
     value, _ = environments.grid_world_values(worlds, policy, discount)
     returns, _ = environments.grid_world_values(worlds, policy)

@@ -263,7 +263,8 @@ class ActorCriticAgent(tf_agent.TFAgent):
             }
             for optimizer, own in self.optimizers:
                 known = [v for v in own if id(v) in inside]
-                optimizer.apply([inside[id(v)] for v in known], known)
+                if known:
+                    optimizer.apply([inside[id(v)] for v in known], known)
             return tf.constant(True)
 
         # A step that is not finite changes nothing; `train` reports it.
@@ -353,12 +354,13 @@ class ActorCriticAgent(tf_agent.TFAgent):
         state = tf.nest.map_structure(
             lambda x: x[:, 0], experience.policy_info["state"]
         )
-        _check_start(state, self._network.state_spec)
+        network_state = self.collect_policy.network_state(state)
+        _check_start(network_state, self._network.state_spec)
         is_first = tf.equal(experience.step_type, ts.StepType.FIRST)
         outputs = self._network.outputs(
             experience.observation,
             is_first,
-            self.collect_policy.network_state(state),
+            network_state,
             training,
         )
         outputs = tf.nest.map_structure(

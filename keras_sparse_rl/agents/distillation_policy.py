@@ -6,6 +6,7 @@ from tf_agents.policies import tf_policy
 from tf_agents.trajectories import policy_step
 
 from keras_sparse_rl.agents.action_distribution import action_log_probability
+from keras_sparse_rl.agents.episodic_state import without_episodic
 
 
 class DistillationPolicy(tf_policy.TFPolicy):
@@ -54,12 +55,26 @@ class DistillationPolicy(tf_policy.TFPolicy):
             student.time_step_spec,
             student.action_spec,
             policy_state_spec=state_spec,
-            info_spec={**student.info_spec, "state": state_spec},
+            info_spec={
+                **student.info_spec,
+                "state": without_episodic(state_spec),
+            },
             automatic_state_reset=False,
             clip=False,
         )
         # Its own: the student's moves on where others collect.
         self._seed = tf.Variable([seed, 0], trainable=False, name="seed")
+
+    @property
+    def outlives_episodes(self):
+        """Nest of bools like `policy_state_spec`: what outlives episodes."""
+        student = self._student.outlives_episodes
+        if not self._remembers:
+            return student
+        forgets = tf.nest.map_structure(
+            lambda _: False, self._teacher.state_spec
+        )
+        return {"student": student, "teacher": forgets}
 
     def network_state(self, policy_state):
         """The student network's part of a policy state."""
@@ -101,7 +116,10 @@ class DistillationPolicy(tf_policy.TFPolicy):
         state = step.state
         if self._remembers:
             state = {"student": step.state, "teacher": new_teacher_state}
-        info = {"log_probability": log_probability, "state": policy_state}
+        info = {
+            "log_probability": log_probability,
+            "state": without_episodic(policy_state),
+        }
         return policy_step.PolicyStep(action, state, info)
 
     def _distribution(self, time_step, policy_state):
@@ -126,7 +144,7 @@ class DistillationPolicy(tf_policy.TFPolicy):
         return policy_step.PolicyStep(
             tf.nest.pack_sequence_as(step.action, mixed),
             state,
-            {**step.info, "state": policy_state},
+            {**step.info, "state": without_episodic(policy_state)},
         )
 
     def _action(self, time_step, policy_state, seed=None):

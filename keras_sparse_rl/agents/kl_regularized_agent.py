@@ -168,12 +168,14 @@ class KLRegularizedAgent(ActorCriticAgent):
         if self._target is None:
             return segment
         default = self.default_model
-        state = experience.policy_info["state"]
-        state = state["default"] if default.input["state"] else {}
+        state = tf.nest.map_structure(
+            lambda x: x[:, 0], experience.policy_info["state"]
+        )
+        state = self.collect_policy.network_state(state)
         inputs = {
             "observation": seen_part(segment.observation, default),
             "is_first": tf.equal(experience.step_type, ts.StepType.FIRST),
-            "state": tf.nest.map_structure(lambda x: x[:, 0], state),
+            "state": state["default"] if default.input["state"] else {},
         }
         found = self._target(
             tf.nest.pack_sequence_as(default.input, tf.nest.flatten(inputs))
