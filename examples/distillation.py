@@ -3,10 +3,10 @@
     python examples/distillation.py [--faults 0.25] [--variants teacher ...]
 
 The teacher knows each world's exact values, and takes each move for its
-opposite in a share of the cells (`--faults`). Students are tables that learn from it in the
-ways of "Distilling Policy Distillation"; a name ending in +reward also counts
-the environment's reward, while the teacher's part fades. Prints the teacher's
-and the students' mean returns, and saves a plot of their learning.
+opposite in a share of the cells (`--faults`). Students are tables that learn
+from it in the ways of "Distilling Policy Distillation"; a name ending in
++reward also counts the environment's reward, while the teacher's part fades.
+Prints the teacher's and the students' mean returns, and saves a plot.
 """
 
 import argparse
