@@ -63,7 +63,10 @@ def race(number, updates, temperature, rate):
     _, moves = grid_world_values(worlds)
     logits = moves / temperature
     value, _ = grid_world_values(worlds, softmax(logits))
-    target = 0.95 * value[:, worlds.start_cell]
+    # Returns may be negative: 95 % of the way from a uniform policy's.
+    uniform, _ = grid_world_values(worlds, np.full_like(moves, 0.25))
+    low, high = (v[:, worlds.start_cell] for v in (uniform, value))
+    target = low + 0.95 * (high - low)
     found = {}
     for name in ("on_policy", "teacher"):
         agent = agents.DistillationAgent(
@@ -144,7 +147,10 @@ def imperfect(kind, number, updates, rate=0.1, size=8):
             agent = agents.DistillationAgent(
                 teacher=table_teacher(worlds, logits, value),
                 variant=variant,
-                coefficient=fading if variant.environment_reward else 1.0,
+                # With the teacher's bootstrap the term is all there is.
+                coefficient=fading
+                if variant.environment_reward and variant.has_return
+                else 1.0,
                 **common,
             )
         _, returns = learn(

@@ -95,7 +95,7 @@ def transferred(name, arguments):
         alone = agents.evaluate(agent.default_policy, rooms(arguments, True))
         print(
             f"{name}: known targets {history['return'][-1]:.2f}, divergence "
-            f"{history['default'][-1]:.3f}; its most probable actions alone "
+            f"{history['default'][-1]:.3f}; the default alone "
             f"on held-out targets {alone.mean:.2f}",
             flush=True,
         )

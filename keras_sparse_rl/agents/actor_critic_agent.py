@@ -302,7 +302,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
                 rewards[f"reward_{term.name}"] = extra
         segment = segment._replace(reward_t=reward_t)
         segment = segment._replace(vtrace=self._vtrace(segment))
-        losses = self._actor_critic_losses(segment)
+        losses = self._actor_critic_losses(segment, rewards)
         for term in self._loss_terms:
             loss = term.loss(segment)
             if loss is not None:
@@ -340,8 +340,11 @@ class ActorCriticAgent(tf_agent.TFAgent):
             lambda_=self._trace_decay,
         )
 
-    def _actor_critic_losses(self, segment):
-        """Dict of losses `(batch, time)` besides those of the terms."""
+    def _actor_critic_losses(self, segment, rewards):
+        """Dict of losses `(batch, time)` besides those of the terms.
+
+        `rewards`: dict of what the terms pay.
+        """
         error = segment.vtrace.value_target_tm1 - segment.value[:, :-1]
         return {
             "policy": -segment.vtrace.advantage_tm1 * segment.log_probability,

@@ -13,7 +13,7 @@ class DistillationAgent(ActorCriticAgent):
     step, and what is rewarded, as `losses.DistillationVariant` names them.
     An `ActorCriticAgent` with a `DistillationTerm`, in which the environment's
     reward counts only if the variant says so, and the losses of actor and value
-    are left out where nothing is rewarded.
+    are left out where nothing is rewarded, also by no other term.
 
     Args:
         time_step_spec: TF-Agents `TimeStep` of specs, the environment's.
@@ -95,9 +95,16 @@ class DistillationAgent(ActorCriticAgent):
             return segment.reward_t
         return tf.zeros_like(segment.reward_t)
 
-    def _actor_critic_losses(self, segment):
-        losses = super()._actor_critic_losses(segment)
-        if not self._variant.has_return:
+    def _actor_critic_losses(self, segment, rewards):
+        losses = super()._actor_critic_losses(segment, rewards)
+        if self._variant.value_gate and rewards:
+            raise ValueError(
+                "The variant's value_gate compares the teacher's value with "
+                "the student's, which must be of the environment's reward "
+                f"alone. Received loss terms that pay: {sorted(rewards)}. "
+                "Leave them or the gate out."
+            )
+        if not (self._variant.has_return or rewards):
             del losses["policy"]
             if not self._variant.value_gate:
                 del losses["value"]

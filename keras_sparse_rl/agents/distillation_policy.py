@@ -71,10 +71,10 @@ class DistillationPolicy(tf_policy.TFPolicy):
         student = self._student.outlives_episodes
         if not self._remembers:
             return student
-        forgets = tf.nest.map_structure(
-            lambda _: False, self._teacher.state_spec
-        )
-        return {"student": student, "teacher": forgets}
+        return {
+            "student": student,
+            "teacher": self._teacher.outlives_episodes,
+        }
 
     def network_state(self, policy_state):
         """The student network's part of a policy state."""

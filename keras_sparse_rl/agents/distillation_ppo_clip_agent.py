@@ -1,6 +1,7 @@
 import tensorflow as tf
 from tf_agents.agents.ppo import ppo_clip_agent
 from tf_agents.trajectories import time_step as ts
+from tf_agents.utils import nest_utils
 
 from keras_sparse_rl._checks import check_non_negative
 from keras_sparse_rl._checks import check_unit
@@ -18,7 +19,9 @@ class DistillationPPOClipAgent(ppo_clip_agent.PPOClipAgent):
     "Distilling Policy Distillation" by Czarnecki et al. 2019
     (https://arxiv.org/abs/1902.02186), in PPO: the per-step loss is added to
     PPO's, and the pseudo-reward to the rewards before advantages are computed.
-    PPO learns from its own actions, so the student collects in all variants.
+    PPO learns from its own actions, so the student collects in all variants,
+    and it scales advantages to one variance, so that variants with a
+    pseudo-reward are no exact gradient fields here.
     Where nothing is rewarded PPO's own policy loss is left out: normalized
     advantages of no reward would be noise. A teacher with a memory starts each
     sequence anew, as PPO's own networks do.
@@ -33,11 +36,10 @@ class DistillationPPOClipAgent(ppo_clip_agent.PPOClipAgent):
         variant: `losses.DistillationVariant`, or the name of one; neither
             teacher-driven nor with the teacher's value as bootstrap.
         coefficient: float of at least 0 that multiplies loss and
-            pseudo-reward, or a function of the train step.
+            pseudo-reward, or a function of the number of calls of `train`.
         discount_factor: float in [0, 1].
-        **arguments: other arguments of `PPOClipAgent`; its default
-            `normalize_rewards` rescales environment's and pseudo-rewards
-            together.
+        **arguments: other arguments of `PPOClipAgent`; `normalize_rewards` is
+            False here.
 
     Raises:
         ValueError: if the variant is none that PPO can follow, the
@@ -70,11 +72,17 @@ class DistillationPPOClipAgent(ppo_clip_agent.PPOClipAgent):
         actor_net,
         value_net,
         teacher,
-        variant="expected_kl",
+        variant="on_policy",
         coefficient=1.0,
         discount_factor=0.99,
         **arguments,
     ):
+        if arguments.setdefault("normalize_rewards", False):
+            raise ValueError(
+                "`normalize_rewards` must be False: pseudo-rewards and the "
+                "teacher's value are in units of the reward as it is. "
+                "Received: True. Scale the environment's rewards instead."
+            )
         if not isinstance(teacher, Teacher):
             teacher = Teacher(teacher, time_step_spec, action_spec)
         if not isinstance(variant, DistillationVariant):
@@ -97,6 +105,8 @@ class DistillationPPOClipAgent(ppo_clip_agent.PPOClipAgent):
         self.teacher = teacher
         self.variant = variant
         self._distillation_coefficient = coefficient
+        # PPO's own counter moves several times in one call of `train`.
+        self._calls = tf.Variable(0, trainable=False, dtype=tf.int64)
         self._reward_discount = check_unit("discount_factor", discount_factor)
         super().__init__(
             time_step_spec,
@@ -131,7 +141,18 @@ class DistillationPPOClipAgent(ppo_clip_agent.PPOClipAgent):
             return tf.zeros(())
         return super().policy_gradient_loss(*args, **kwargs)
 
+    def _train(self, experience, weights):
+        info = super()._train(experience, weights)
+        self._calls.assign_add(1)
+        return info
+
     def _preprocess(self, experience):
+        rank = nest_utils.get_outer_rank(
+            experience.discount, self.collect_data_spec.discount
+        )
+        if rank == 1:
+            batched = nest_utils.batch_nested_tensors(experience)
+            return nest_utils.unbatch_nested_tensors(self._preprocess(batched))
         reward = experience.reward
         if not (self.variant.environment_reward or self.variant.value_gate):
             reward = tf.zeros_like(reward)
@@ -191,8 +212,8 @@ class DistillationPPOClipAgent(ppo_clip_agent.PPOClipAgent):
 
     def _coefficient(self):
         if callable(self._distillation_coefficient):
-            step = self.train_step_counter
-            return tf.cast(self._distillation_coefficient(step), tf.float32)
+            coefficient = self._distillation_coefficient(self._calls)
+            return tf.cast(coefficient, tf.float32)
         return self._distillation_coefficient
 
 

@@ -26,7 +26,8 @@ class DistillationTerm(LossTerm):
         name: str under which the loss is reported.
         gate: `gradients.GradientGate`, which lets the loss (not the reward)
             count only as far as it points the way of the other losses.
-        seed: int, of who acts where teacher and student share it.
+        seed: int, of who acts where teacher and student share it and the
+            policy is asked outside of `train`, which has a seed of its own.
 
     Raises:
         ValueError: if the coefficient is negative, or the variant needs the

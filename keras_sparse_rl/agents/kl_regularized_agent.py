@@ -51,8 +51,9 @@ class KLRegularizedAgent(ActorCriticAgent):
         target_period: int, train steps from one target copy to the next.
         loss_terms: list of further `LossTerm`s.
         squash: see `ActorCriticAgent`.
-        **arguments: the other arguments of `ActorCriticAgent`
-            (`entropy_coefficient` is 0.01 there, besides the divergence).
+        entropy_coefficient: float, 0 by default: a bonus at each step draws
+            to the uniform policy, which the divergence is there to replace.
+        **arguments: the other arguments of `ActorCriticAgent`.
 
     Attributes:
         model: container of all networks, with `optimizer` set.
@@ -95,6 +96,7 @@ class KLRegularizedAgent(ActorCriticAgent):
         target_period=100,
         loss_terms=(),
         squash=True,
+        entropy_coefficient=0.0,
         **arguments,
     ):
         check_integer("target_period", target_period)
@@ -127,6 +129,7 @@ class KLRegularizedAgent(ActorCriticAgent):
             optimizer,
             loss_terms=[*terms, *loss_terms],
             squash=squash,
+            entropy_coefficient=entropy_coefficient,
             **arguments,
         )
         self.default_policy = None

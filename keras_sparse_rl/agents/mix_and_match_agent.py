@@ -117,6 +117,11 @@ class MixAndMatchAgent(ActorCriticAgent):
             **kwargs,
         )
 
+    @property
+    def other_variables(self):
+        moved = [self.alphas, self.matching_coefficient]
+        return [*super().other_variables, *filter(tf.is_tensor, moved)]
+
     def set_alphas(self, alphas):
         """Moves the shares of the policies.
 

@@ -91,6 +91,8 @@ class PolicyMixture:
         for name, places in zip(self._names, self._places):
             table = tf.nn.log_softmax(tf.cast(outputs[name], tf.float32))
             if places is not None:
+                # Minus infinity times 0 would be NaN.
+                table = tf.maximum(table, IMPOSSIBLE)
                 # A sum of one number and zeros: the number, to the bit.
                 table = tf.tensordot(table, places, 1)
                 table += IMPOSSIBLE * (1 - places.sum(0))

@@ -9,6 +9,7 @@ from tf_agents.trajectories import time_step as ts
 
 from keras_sparse_rl._checks import check_flag
 from keras_sparse_rl.agents.action_distribution import action_distribution
+from keras_sparse_rl.agents.episodic_state import outlives_episodes
 from keras_sparse_rl.agents.keras_network import KerasNetwork
 from keras_sparse_rl.agents.policy_parameters import policy_parameters
 from keras_sparse_rl.agents.policy_parameters import squashes
@@ -113,6 +114,11 @@ class Teacher:
         )
         self.squashes = self._try_out(seen)
 
+    @property
+    def outlives_episodes(self):
+        """Nest of bools like `state_spec`: what an episode's start keeps."""
+        return outlives_episodes(self.state_spec)
+
     def initial_state(self, batch_size):
         """The teacher's memory before an episode, `(batch, ...)`."""
         if isinstance(self.source, tf_policy.TFPolicy):
@@ -153,6 +159,8 @@ class Teacher:
     def forget(self, state, time_step):
         """Wipes the memory of rows whose episode starts.
 
+        What outlives episodes, as the dictionary of an `EpisodicLSTM`, stays.
+
         Args:
             state: nest as `state_spec`, `(batch, ...)`.
             time_step: TF-Agents `TimeStep` `(batch, ...)`.
@@ -162,14 +170,24 @@ class Teacher:
         """
         is_first = tf.equal(time_step.step_type, ts.StepType.FIRST)
         batch_size = is_first.shape[0] or tf.shape(is_first)[0]
-        return tf.nest.map_structure(
-            lambda new, old: tf.where(
-                tf.reshape(is_first, [-1] + [1] * (len(old.shape) - 1)),
-                tf.cast(new, old.dtype),
-                old,
-            ),
-            self.initial_state(batch_size),
+
+        def wiped(stays, new, old):
+            if stays:
+                return old
+            rows = tf.reshape(is_first, [-1] + [1] * (len(old.shape) - 1))
+            return tf.where(rows, tf.cast(new, old.dtype), old)
+
+        return tf.nest.pack_sequence_as(
             state,
+            [
+                wiped(*leaves)
+                for leaves in zip(
+                    tf.nest.flatten(self.outlives_episodes),
+                    tf.nest.flatten(self.initial_state(batch_size)),
+                    tf.nest.flatten(state),
+                    strict=True,
+                )
+            ],
         )
 
     def advise(self, observation, is_first, state=()):

@@ -126,6 +126,13 @@ def train_population(
     population, history = search.start(), []
     if store is not None and store.exists():
         population, history = store.read(search.settings())
+        if len(history) > rounds * size:
+            raise ValueError(
+                f"`directory`={str(directory)!r} holds a population that has "
+                f"been trained for {len(history) // size} rounds. Received: "
+                f"rounds={rounds}. Ask for at least as many, or choose "
+                "another directory."
+            )
     workers = None
     for number in range(len(history) // size, rounds):
         if workers is None:
@@ -141,7 +148,8 @@ def train_population(
     if engine == "ray" and workers is not None:
         workers.close()
     last = [row for row in history if row["round"] == rounds - 1]
-    best = max(last, key=lambda row: _rank(row["score"]))
+    # In the order of `round`: this one has not been replaced.
+    best = max(last, key=lambda row: (_rank(row["score"]), row["member"]))
     return PopulationResult(
         best["score"],
         best["hyperparameters"],

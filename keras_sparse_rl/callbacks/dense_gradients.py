@@ -96,6 +96,9 @@ class DenseGradients(TrainStepCallback):
             loss, probes, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         for kernel, gradient in zip(self.kernels, gradients):
-            self._sums[id(kernel)].assign(gradient)
+            # A loss scale that was too large says nothing about weights.
+            total = self._sums[id(kernel)]
+            finite = tf.reduce_all(tf.math.is_finite(gradient))
+            total.assign(tf.where(finite, gradient, total))
         for key, variable in traces.items():
             variable.assign(before[key])

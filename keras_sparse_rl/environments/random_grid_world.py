@@ -88,6 +88,12 @@ class RandomGridWorld(InGraphEnvironment):
                 "`view` must be odd, so that the agent is in the middle, or "
                 f"None. Received: view={view}."
             )
+        if check_integer("batch_size", batch_size) < num_worlds:
+            raise ValueError(
+                "`batch_size` must be at least `num_worlds`, or some worlds "
+                f"are never played. Received: batch_size={batch_size}, "
+                f"num_worlds={num_worlds}."
+            )
         self._view = view
         free = size**2 - int(walls * size**2) - 1
         if num_goals + num_pits > free // 2:

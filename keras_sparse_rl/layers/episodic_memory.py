@@ -199,10 +199,10 @@ class EpisodicMemory(keras.layers.Layer):
             return state
         batch = ops.shape(state["stamp"])[0]
         slots = ops.reshape(neighbours.slots, (batch, -1))
-        clock = state["clock"] + 1
-        now = ops.where(
-            ops.reshape(neighbours.found, (batch, -1)), clock[:, None], 0
-        )
+        found = ops.reshape(neighbours.found, (batch, -1))
+        clock = state["clock"] + ops.cast(ops.any(found, axis=-1), "int32")
+        # What was not found keeps its stamp.
+        now = ops.where(found, clock[:, None], self._at(state["stamp"], slots))
         rows = ops.broadcast_to(ops.arange(batch)[:, None], ops.shape(slots))
         index = ops.reshape(ops.stack([rows, slots], -1), (-1, 2))
         stamp = ops.scatter_update(

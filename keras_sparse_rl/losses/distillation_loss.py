@@ -8,6 +8,7 @@ from keras_sparse_rl.losses.distillation_variant import DistillationVariant
 from keras_sparse_rl.losses.policy_divergences import policy_cross_entropy
 from keras_sparse_rl.losses.policy_divergences import policy_kl
 from keras_sparse_rl.losses.policy_divergences import policy_log_probability
+from keras_sparse_rl.losses.policy_divergences import policy_shapes
 from keras_sparse_rl.losses.policy_divergences import policy_steps
 
 Distillation = collections.namedtuple(
@@ -90,6 +91,7 @@ def distillation_loss(
         variant = DistillationVariant.named(variant)
     check_same_shape({"discount_t": discount_t}, ("batch", "time"))
     discount_t = ops.convert_to_tensor(discount_t)
+    _check_policies(student, teacher, discount_t)
     _check_values(variant, r_t, student_value, teacher_value, discount_t)
     loss_tm1 = reward_t = advantage_tm1 = None
     if variant.loss is not None:
@@ -121,6 +123,20 @@ LOSS_FUNCTIONS = {
     "student_cross_entropy": policy_cross_entropy,
     "student_kl": policy_kl,
 }
+
+
+def _check_policies(student, teacher, discount_t):
+    found, other = policy_shapes(student), policy_shapes(teacher)
+    batch, time = discount_t.shape
+    steps = (batch, None if time is None else time + 1)
+    if len(found) != len(other) or not all(
+        fits(a, b) and fits(a[:2], steps) for a, b in zip(found, other)
+    ):
+        raise ValueError(
+            "`student` and `teacher` must be policies over the same actions, "
+            "of one step more than `discount_t`. Received shapes: student "
+            f"{found}, teacher {other}, discount_t {(batch, time)}."
+        )
 
 
 def _check_values(variant, r_t, student_value, teacher_value, discount_t):

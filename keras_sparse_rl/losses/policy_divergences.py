@@ -143,8 +143,27 @@ def policy_steps(policy, start=None, stop=None):
     return policy[:, start:stop]
 
 
+def policy_shapes(policy):
+    """Shapes of a policy's tensors, a list of tuples."""
+    return [
+        tuple(x.shape)
+        for leaf in _leaves(policy)
+        for x in (leaf if isinstance(leaf, Gaussian) else [leaf])
+    ]
+
+
 def _sum_over_actions(function, p, other):
     firsts, seconds = _leaves(p), _leaves(other)
+    if len(firsts) != len(seconds) or any(
+        isinstance(a, Gaussian) != isinstance(b, Gaussian)
+        for a, b in zip(firsts, seconds)
+        if function is not _log_probability
+    ):
+        raise ValueError(
+            "Both policies must be nests of the same actions, discrete "
+            f"(logits) or continuous (Gaussian) alike. Received: {p} and "
+            f"{other}."
+        )
     return sum(_steps(function(a, b)) for a, b in zip(firsts, seconds))
 
 

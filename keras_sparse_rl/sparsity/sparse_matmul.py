@@ -71,7 +71,14 @@ def transpose(x):
     """
     ops = load_sparse_ops()
     if tf.is_symbolic_tensor(x) and x.op.type == _TRANSPOSE:
-        return x.op.inputs[0]
+        source = x.op.inputs[0]
+
+        @tf.custom_gradient
+        def cancelled(x):
+            # The result hangs on `x`, so that one may ask for its gradient.
+            return tf.identity(source), transpose
+
+        return cancelled(x)
     return ops.keras_sparse_rl_transpose(x)
 
 

@@ -16,6 +16,7 @@ from tf_agents.trajectories import time_step as ts
 
 from keras_sparse_rl import agents
 from keras_sparse_rl import environments
+from keras_sparse_rl import layers
 from keras_sparse_rl.gradients import GradientGate
 from keras_sparse_rl.losses import DistillationVariant
 from tests.agents import tasks
@@ -301,6 +302,13 @@ TEACHERS = {
     ),
     "contract": lambda: tasks.model(),
     "recurrent": lambda: tasks.model("LSTM"),
+    "episodic": lambda: agents.actor_critic_model(
+        tasks.OBSERVATION,
+        tasks.DISCRETE,
+        core=layers.EpisodicLSTM(
+            5, layers.EpisodicMemory(4, 64, 5), return_state=True
+        ),
+    ),
     "policy": lambda: tasks.agent().policy,
     "collecting policy": lambda: tasks.agent("LSTM").collect_policy,
 }
@@ -309,13 +317,15 @@ TEACHERS = {
 @pytest.mark.parametrize("kind", TEACHERS)
 def test_kinds_of_teachers_agree_with_themselves_step_by_step(kind):
     source = agents.Teacher(TEACHERS[kind](), *SPECS)
-    assert source.has_value == (kind in ("contract", "recurrent"))
+    contract = ("contract", "recurrent", "episodic")
+    assert source.has_value == (kind in contract)
     generator = np.random.default_rng(0)
-    observation = tf.constant(generator.normal(size=(2, 4, 3)), tf.float32)
-    is_first = tf.constant([[1, 0, 0, 0], [0, 0, 1, 0]]) == 1
+    observation = tf.constant(generator.normal(size=(2, 7, 3)), tf.float32)
+    starts = [[1, 0, 0, 1, 0, 1, 0], [0, 0, 1, 0, 1, 0, 0]]
+    is_first = tf.constant(starts) == 1
     state = source.initial_state(2)
     advice = source.advise(observation, is_first, state)
-    for t in range(4):
+    for t in range(7):
         kinds = tf.where(is_first[:, t], 0, 1)
         step = ts.TimeStep(kinds, tf.zeros(2), tf.ones(2), observation[:, t])
         distribution, state = source.distribution(
@@ -418,6 +428,23 @@ def test_as_a_term_beside_reward_with_a_gate():
     assert -1 <= float(found["cosine_distillation"]) <= 1
     assert float(found["distillation"]) > 0
     assert "policy" in found and "value" in found
+
+
+def test_what_other_terms_pay_is_learned_from():
+    class Pay(agents.LossTerm):
+        def reward(self, segment):
+            return tf.ones_like(segment.reward_t)
+
+    learner = agent("on_policy", loss_terms=[Pay()])
+    found = learner.loss(tasks.experience(learner)).extra
+    assert (
+        "policy" in found
+        and "policy"
+        not in agent("on_policy").loss(tasks.experience(learner)).extra
+    )
+    gated = agent("value_gated", loss_terms=[Pay()])
+    with pytest.raises(ValueError, match="reward_Pay"):
+        gated.loss(tasks.experience(gated))
 
 
 def test_a_coefficient_by_schedule():

@@ -43,6 +43,11 @@ def test_the_best_policy_is_greedy_in_its_own_values():
     assert (linear_solution(world, other, 1.0) <= value[0] + 1e-9).all()
 
 
+def test_worlds_that_no_copy_plays_are_refused():
+    with pytest.raises(ValueError, match="`batch_size` must be at least"):
+        environments.RandomGridWorld(size=5, num_worlds=3, batch_size=2)
+
+
 def test_endless_walks_are_refused():
     world = environments.RandomGridWorld(size=5, end_probability=0.0)
     with pytest.raises(ValueError, match="end_probability=0"):

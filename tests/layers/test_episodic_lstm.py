@@ -11,8 +11,17 @@ from keras_sparse_rl.layers import EpisodicMemory
 UNITS, KEY, FEATURES, BATCH, TIME = 4, 2, 3, 2, 12
 
 
-def layer(write="episode_end", k=1, capacity=8, dtype="float64", **arguments):
-    memory = EpisodicMemory(capacity, KEY, UNITS, k, dtype=dtype)
+def layer(
+    write="episode_end",
+    k=1,
+    capacity=8,
+    dtype="float64",
+    replacement="oldest",
+    **arguments,
+):
+    memory = EpisodicMemory(
+        capacity, KEY, UNITS, k, replacement=replacement, dtype=dtype
+    )
     return EpisodicLSTM(
         UNITS, memory, write, return_state=True, dtype=dtype, **arguments
     )
@@ -187,12 +196,14 @@ def test_gradients(k):
         np.testing.assert_allclose(a, b, atol=1e-12)
 
 
-def test_padded_steps_leave_everything():
-    core, x = layer("every_step"), data()
-    mask = np.ones((BATCH, TIME), bool)
-    mask[:, 8:] = False
+@pytest.mark.parametrize("replacement", ["oldest", "least_recently_used"])
+def test_padded_steps_leave_everything(replacement):
+    core, x = layer("every_step", replacement=replacement), data()
+    kept = np.r_[0:3, 5:8]
+    mask = np.zeros((BATCH, TIME), bool)
+    mask[:, kept] = True
     _, state = core(**x, mask=mask)
-    _, expected = core(**{n: v[:, :8] for n, v in x.items()})
+    _, expected = core(**{n: v[:, kept] for n, v in x.items()})
     for a, b in zip(
         tf.nest.flatten(state), tf.nest.flatten(expected), strict=True
     ):
