@@ -26,7 +26,6 @@ from keras_sparse_rl import environments
 from keras_sparse_rl.layers import EpisodicLSTM
 from keras_sparse_rl.layers import EpisodicMemory
 
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 TASKS = ("barcode", "compositional", "omniglot", "maze", "two_step")
@@ -382,6 +381,7 @@ def parse(arguments=None):
 
 
 def main():
+    matplotlib.use("Agg")  # not above: a notebook imports this file
     arguments = parse()
     runs = {
         name: [

@@ -98,7 +98,7 @@ def trunk(observation_spec, torso=None, core=None, **arguments):
         )
     else:
         features = OverTime(torso, name="torso")(observation)
-    if isinstance(features, dict):
+    if isinstance(features, dict) and "features" in features:
         arguments.update(
             {name: x for name, x in features.items() if name != "features"}
         )

@@ -67,7 +67,24 @@ def unsquashed_action(action, distribution):
 
 
 def squashes(distribution):
-    """List of bools, whether each action of a nest goes through tanh."""
+    """Which actions of a nest go through tanh.
+
+    Args:
+        distribution: nest of distributions over actions.
+
+    Returns:
+        List of bools.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from tf_agents.specs import BoundedTensorSpec
+    >>> from keras_sparse_rl import agents
+    >>> spec = BoundedTensorSpec((1,), "float32", 0, 2)
+    >>> policy = agents.action_distribution(tf.zeros((1, 2)), spec)
+    >>> agents.squashes(policy)
+    [True]
+    """
     return [
         isinstance(d, SquashToSpecNormal) for d in tf.nest.flatten(distribution)
     ]

@@ -230,7 +230,7 @@ def test_random_grid_world_by_its_tables():
     for before, state, action, after in played(environment):
         for row in range(6):
             world, cell = row % 2, int(state["cell"][row])
-            assert int(before.observation[row]) == cell
+            assert int(before.observation[row]) == 25 * world + cell
             if bool(before.is_last()[row]):
                 continue
             down, right = moves[action[row]]
@@ -241,7 +241,7 @@ def test_random_grid_world_by_its_tables():
             if environment._cells[world].ravel()[moved] == 1:
                 moved = cell
             if not bool(after.is_last()[row]):
-                assert int(after.observation[row]) == moved
+                assert int(after.observation[row]) == 25 * world + moved
             kind = environment._cells[world].ravel()[moved]
             reward = {2: 1.0, 3: -1.0}.get(kind, 0.0)
             assert float(after.reward[row]) == reward

@@ -126,7 +126,7 @@ def test_go_to_target_by_its_rules():
             assert bool(after.is_last()[row]) == (new == target or limit)
             assert float(after.discount[row]) == float(new != target)
             reached += new == target
-    assert reached > 10
+    assert reached > 3
 
 
 def test_held_out_targets_are_others():
