@@ -18,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 
@@ -25,8 +26,6 @@ from keras_sparse_rl import agents
 from keras_sparse_rl import environments
 from keras_sparse_rl.layers import EpisodicLSTM
 from keras_sparse_rl.layers import EpisodicMemory
-
-import matplotlib.pyplot as plt
 
 TASKS = ("barcode", "compositional", "omniglot", "maze", "two_step")
 NEW = range(200, 292)  # characters of tasks; the others train the embedding

@@ -102,7 +102,7 @@ class DistillationPolicy(tf_policy.TFPolicy):
         if not share and not self._remembers:
             return self._student.sample(time_step, student_state, seed)
         advice, new_teacher_state = self._teacher.distribution(
-            time_step, self._teacher.forget(teacher_state, time_step)
+            time_step, teacher_state
         )
         if not share:
             step = self._student.sample(time_step, student_state, seed)
@@ -126,7 +126,7 @@ class DistillationPolicy(tf_policy.TFPolicy):
         student_state, teacher_state = self._parts(policy_state)
         step = self._student.distribution(time_step, student_state)
         advice, teacher_state = self._teacher.distribution(
-            time_step, self._teacher.forget(teacher_state, time_step)
+            time_step, teacher_state
         )
         state = step.state
         if self._remembers:

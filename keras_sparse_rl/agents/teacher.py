@@ -130,6 +130,9 @@ class Teacher:
     def distribution(self, time_step, state):
         """Distributions over actions at one step.
 
+        Policies and models forget by themselves where `step_type` is FIRST,
+        each what it does not carry over to the next episode.
+
         Args:
             time_step: TF-Agents `TimeStep` `(batch, ...)`.
             state: nest as `state_spec`, `(batch, ...)`.
@@ -155,40 +158,6 @@ class Teacher:
         return action_distribution(
             outputs, self._action_spec, self._squash
         ), state
-
-    def forget(self, state, time_step):
-        """Wipes the memory of rows whose episode starts.
-
-        What outlives episodes, as the dictionary of an `EpisodicLSTM`, stays.
-
-        Args:
-            state: nest as `state_spec`, `(batch, ...)`.
-            time_step: TF-Agents `TimeStep` `(batch, ...)`.
-
-        Returns:
-            Nest like `state`.
-        """
-        is_first = tf.equal(time_step.step_type, ts.StepType.FIRST)
-        batch_size = is_first.shape[0] or tf.shape(is_first)[0]
-
-        def wiped(stays, new, old):
-            if stays:
-                return old
-            rows = tf.reshape(is_first, [-1] + [1] * (len(old.shape) - 1))
-            return tf.where(rows, tf.cast(new, old.dtype), old)
-
-        return tf.nest.pack_sequence_as(
-            state,
-            [
-                wiped(*leaves)
-                for leaves in zip(
-                    tf.nest.flatten(self.outlives_episodes),
-                    tf.nest.flatten(self.initial_state(batch_size)),
-                    tf.nest.flatten(state),
-                    strict=True,
-                )
-            ],
-        )
 
     def advise(self, observation, is_first, state=()):
         """What the teacher would do at every step of sequences.
@@ -244,7 +213,6 @@ class Teacher:
                 tf.nest.map_structure(lambda x, t=t: x[:, t], observation),
                 is_first[:, t],
             )
-            state = self.forget(state, time_step)
             distribution, state = self.distribution(time_step, state)
             policies.append(policy_parameters(distribution))
         return _map(lambda *steps: tf.stack(steps, axis=1), *policies), None

@@ -255,7 +255,6 @@ class Counting(tf_policy.TFPolicy):
         super().__init__(
             *SPECS,
             policy_state_spec=tf.TensorSpec((), tf.int32),
-            automatic_state_reset=False,
         )
 
     def _distribution(self, time_step, policy_state):
@@ -328,9 +327,7 @@ def test_kinds_of_teachers_agree_with_themselves_step_by_step(kind):
     for t in range(7):
         kinds = tf.where(is_first[:, t], 0, 1)
         step = ts.TimeStep(kinds, tf.zeros(2), tf.ones(2), observation[:, t])
-        distribution, state = source.distribution(
-            step, source.forget(state, step)
-        )
+        distribution, state = source.distribution(step, state)
         np.testing.assert_allclose(
             tf.nn.log_softmax(distribution.logits_parameter()),
             tf.nn.log_softmax(advice.policy[:, t]),
