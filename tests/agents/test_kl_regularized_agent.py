@@ -95,7 +95,13 @@ def move(model, by=0.5):
 
 @pytest.mark.parametrize("core", ["none", "LSTM"])
 def test_divergence_enters_return_and_step(core):
-    agent = new_agent(core=core, alpha=0.3, discount=0.9, trace_decay=0.8)
+    agent = new_agent(
+        core=core,
+        alpha=0.3,
+        discount=0.9,
+        trace_decay=0.8,
+        entropy_coefficient=0.01,  # that of `reference`
+    )
     move(agent.model)
     agent._target.copy()
     data = experience(agent)
