@@ -1,9 +1,10 @@
 """Divergences between nests of distributions over actions."""
 
 import tensorflow as tf
-import tensorflow_probability as tfp
-from tf_agents.distributions.utils import SquashToSpecNormal
 
+from keras_sparse_rl.agents.policy_parameters import policy_parameters
+from keras_sparse_rl.agents.policy_parameters import squashes
+from keras_sparse_rl.losses import Gaussian
 from keras_sparse_rl.losses import kl_to_default
 
 
@@ -33,42 +34,24 @@ def action_kl(distribution, default=None, learn="both", reverse=False):
 
 
 def _divergence(distribution, default, learn, reverse):
-    components = 0
-    if isinstance(distribution, SquashToSpecNormal):
-        # Both go through the same map, which changes no divergence.
-        distribution = distribution.input_distribution
-        if isinstance(default, SquashToSpecNormal):
-            default = default.input_distribution
-        elif default is not None:
-            raise ValueError(
-                "The policy squashes its actions and the default policy does "
-                f"not: give both the same `squash`. Received: {default}."
-            )
-    if isinstance(distribution, tfp.distributions.Independent):
-        components = len(distribution.event_shape)
-        distribution = distribution.distribution
-        default = getattr(default, "distribution", default)
-    divergence = kl_to_default(
-        _parameters(distribution),
-        None if default is None else _parameters(default),
-        learn=learn,
-        reverse=reverse,
-    )
+    # Where both go through tanh it changes no divergence.
+    if default is not None and squashes(distribution) != squashes(default):
+        raise ValueError(
+            "The policy squashes its actions and the default policy does "
+            "not, or the reverse: give both the same `squash`. Received: "
+            f"{distribution} and {default}."
+        )
+    policies = [
+        None if d is None else _with_last_axis(policy_parameters(d))
+        for d in (distribution, default)
+    ]
+    divergence = kl_to_default(*policies, learn=learn, reverse=reverse)
+    components = divergence.shape.rank - distribution.batch_shape.rank
     return tf.reduce_sum(divergence, list(range(-components, 0)))
 
 
-def _parameters(distribution):
-    """Logits, or location and scale with a last axis to sum over."""
-    if isinstance(distribution, tfp.distributions.Categorical):
-        return distribution.logits_parameter()
-    if isinstance(distribution, tfp.distributions.Normal):
-        return (
-            distribution.loc[..., tf.newaxis],
-            distribution.scale[..., tf.newaxis],
-        )
-    if isinstance(distribution, tfp.distributions.MultivariateNormalDiag):
-        return distribution.loc, distribution.stddev()
-    raise ValueError(
-        "A divergence from a default policy needs categorical or diagonal "
-        f"normal distributions over actions. Received: {distribution}."
-    )
+def _with_last_axis(policy):
+    """`kl_to_default` sums over the last axis: each component has its own."""
+    if isinstance(policy, Gaussian):
+        return Gaussian(*(x[..., tf.newaxis] for x in policy))
+    return policy

@@ -6,7 +6,6 @@ from tf_agents.utils import nest_utils
 from keras_sparse_rl._checks import check_non_negative
 from keras_sparse_rl._checks import check_unit
 from keras_sparse_rl.agents.policy_parameters import policy_parameters
-from keras_sparse_rl.agents.policy_parameters import squashes
 from keras_sparse_rl.agents.policy_parameters import unsquashed_action
 from keras_sparse_rl.agents.teacher import Teacher
 from keras_sparse_rl.losses import DistillationVariant
@@ -85,8 +84,7 @@ class DistillationPPOClipAgent(ppo_clip_agent.PPOClipAgent):
             )
         if not isinstance(teacher, Teacher):
             teacher = Teacher(teacher, time_step_spec, action_spec)
-        if not isinstance(variant, DistillationVariant):
-            variant = DistillationVariant.named(variant)
+        variant = DistillationVariant.named(variant)
         if variant.teacher_share or variant.teacher_bootstrap:
             raise ValueError(
                 "PPO learns from its own actions and their returns. Received: "
@@ -94,12 +92,7 @@ class DistillationPPOClipAgent(ppo_clip_agent.PPOClipAgent):
                 "teacher_bootstrap=False, such as 'on_policy' or "
                 "'teacher_value', or agents.DistillationAgent."
             )
-        if variant.needs_teacher_value and not teacher.has_value:
-            raise ValueError(
-                "`variant` needs the teacher's value, and the teacher has "
-                f"none. Received: {variant}. Give agents.Teacher(..., "
-                "value=function of observations)."
-            )
+        teacher.check_variant(variant)
         if not callable(coefficient):
             coefficient = check_non_negative("coefficient", coefficient)
         self.teacher = teacher
@@ -178,12 +171,7 @@ class DistillationPPOClipAgent(ppo_clip_agent.PPOClipAgent):
         policy = self._collect_policy._distribution(
             time_steps, self._collect_policy.get_initial_state(batch_size)
         ).action
-        if squashes(policy) != self.teacher.squashes:
-            raise ValueError(
-                "Continuous actions must go through tanh in both teacher and "
-                "student, or in neither. Received (by action): teacher "
-                f"{self.teacher.squashes}, student {squashes(policy)}."
-            )
+        self.teacher.check_student(policy)
         advice = self.teacher.advise(
             time_steps.observation,
             tf.equal(time_steps.step_type, ts.StepType.FIRST),

@@ -4,7 +4,6 @@ from keras_sparse_rl._checks import check_non_negative
 from keras_sparse_rl.agents.distillation_policy import DistillationPolicy
 from keras_sparse_rl.agents.loss_term import LossTerm
 from keras_sparse_rl.agents.policy_parameters import policy_parameters
-from keras_sparse_rl.agents.policy_parameters import squashes
 from keras_sparse_rl.agents.policy_parameters import unsquashed_action
 from keras_sparse_rl.losses import DistillationVariant
 from keras_sparse_rl.losses import distillation_loss
@@ -62,15 +61,8 @@ class DistillationTerm(LossTerm):
         if not callable(coefficient):
             check_non_negative("coefficient", coefficient)
         super().__init__(coefficient, name, gate)
-        if not isinstance(variant, DistillationVariant):
-            variant = DistillationVariant.named(variant)
-        if variant.needs_teacher_value and not teacher.has_value:
-            raise ValueError(
-                "`variant` needs the teacher's value, and the teacher has "
-                f"none. Received: {variant}. Give agents.Teacher(..., "
-                "value=function of observations), or a teacher model with an "
-                "output 'value'."
-            )
+        variant = DistillationVariant.named(variant)
+        teacher.check_variant(variant)
         self.teacher = teacher
         self.variant = variant
         self._seed = seed
@@ -89,13 +81,7 @@ class DistillationTerm(LossTerm):
         )
 
     def prepare(self, segment):
-        if squashes(segment.policy) != self.teacher.squashes:
-            raise ValueError(
-                "Continuous actions must go through tanh in both teacher and "
-                "student, or in neither. Received (by action): teacher "
-                f"{self.teacher.squashes}, student {squashes(segment.policy)}."
-                " Set `squash` of the agent or of the teacher."
-            )
+        self.teacher.check_student(segment.policy)
         advice = self.teacher.advise(
             segment.observation,
             segment.is_first,

@@ -119,6 +119,26 @@ class Teacher:
         """Nest of bools like `state_spec`: what an episode's start keeps."""
         return outlives_episodes(self.state_spec)
 
+    def check_variant(self, variant):
+        """Raises if a `DistillationVariant` needs a value and there is none."""
+        if variant.needs_teacher_value and not self.has_value:
+            raise ValueError(
+                "`variant` needs the teacher's value, and the teacher has "
+                f"none. Received: {variant}. Give agents.Teacher(..., "
+                "value=function of observations), or a teacher model with an "
+                "output 'value'."
+            )
+
+    def check_student(self, distribution):
+        """Raises unless a student's actions go through tanh where ours do."""
+        if squashes(distribution) != self.squashes:
+            raise ValueError(
+                "Continuous actions must go through tanh in both teacher and "
+                "student, or in neither. Received (by action): teacher "
+                f"{self.squashes}, student {squashes(distribution)}. Set "
+                "`squash` of the agent or of the teacher."
+            )
+
     def initial_state(self, batch_size):
         """The teacher's memory before an episode, `(batch, ...)`."""
         if isinstance(self.source, tf_policy.TFPolicy):

@@ -34,15 +34,23 @@ def over_steps(step, inputs, state):
     first = keras.tree.flatten(inputs)[0]
     known = first.shape[0]
 
+    length = tf.shape(first)[0] if known is None else known
+    # Read from arrays: the gradient of `x[i]` is as large as all of `x`.
+    rows = [
+        tf.TensorArray(x.dtype, length).unstack(x)
+        for x in keras.tree.flatten(inputs)
+    ]
+
     def at(i):
-        return keras.tree.map_structure(lambda x: x[i], inputs)
+        return keras.tree.pack_sequence_as(
+            inputs, [row.read(i) for row in rows]
+        )
 
     # The first step stands before the loop, and says what outputs are like.
     outputs, state = step(at(0), state)
     if known == 1:
         outputs = keras.tree.map_structure(lambda x: x[:, None], outputs)
         return outputs, state
-    length = tf.shape(first)[0] if known is None else known
     arrays = [
         tf.TensorArray(x.dtype, length, element_shape=x.shape).write(0, x)
         for x in keras.tree.flatten(outputs)

@@ -87,8 +87,7 @@ def distillation_loss(
     >>> float(found.reward_t[0, 0]).__round__(4)
     -0.5108
     """
-    if not isinstance(variant, DistillationVariant):
-        variant = DistillationVariant.named(variant)
+    variant = DistillationVariant.named(variant)
     check_same_shape({"discount_t": discount_t}, ("batch", "time"))
     discount_t = ops.convert_to_tensor(discount_t)
     _check_policies(student, teacher, discount_t)

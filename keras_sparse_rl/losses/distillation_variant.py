@@ -115,7 +115,7 @@ class DistillationVariant:
         weighted by `gamma ** t`.
 
         Args:
-            name: str.
+            name: str, or a variant, which is returned as it is.
 
         Returns:
             `DistillationVariant`. Others, such as one with the environment's
@@ -132,6 +132,8 @@ class DistillationVariant:
         ...     environment_reward=True).environment_reward
         True
         """
+        if isinstance(name, cls):
+            return name
         return _NAMED[check_choice("name", name, tuple(_NAMED))]
 
     @property

@@ -1,13 +1,14 @@
 """Distillation: numbers by hand, gradient fields, and who clones."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from benchmarks import tabular
+from benchmarks.distillation import case
+from benchmarks.distillation import gate_differs
+from benchmarks.distillation import with_reward
 from keras_sparse_rl import losses
 from keras_sparse_rl.losses import DistillationVariant
 from keras_sparse_rl.losses import distillation_loss
@@ -21,20 +22,6 @@ FIELDS = [
     "teacher_value",
 ]
 NO_FIELDS = ["on_policy", "td_teacher_value", "value_gated"]
-
-
-def with_reward(name):
-    variant = DistillationVariant.named(name)
-    return dataclasses.replace(variant, environment_reward=True)
-
-
-def case(seed, **sizes):
-    mdp = tabular.random_mdp(seed, **sizes)
-    generator = np.random.default_rng(seed)
-    student, teacher = generator.normal(
-        scale=[[[1.0]], [[2.0]]], size=(2, *mdp.shape)
-    )
-    return mdp, tf.constant(student), tf.constant(teacher)
 
 
 def numbers():
@@ -109,15 +96,6 @@ def test_the_others_are_not(variant):
     assert len(cases) >= 2
     for each in cases[:2]:
         assert measure(*each) >= 1e-2
-
-
-def gate_differs(mdp, student, teacher):
-    """Whether the teacher is better in some states and worse in others."""
-    values = [
-        tabular.state_values(mdp, tf.nn.softmax(logits)).numpy()
-        for logits in (student, teacher)
-    ]
-    return 0 < np.sum(values[1] > values[0]) < len(values[0])
 
 
 def total_variation_after(variant, steps=800):
