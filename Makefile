@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-slow lint notebooks bench clean
+.PHONY: demo test test-slow lint notebooks docs bench clean
 
 demo: $(READY)
 	$(RUN) examples/sparse_images.py
@@ -25,6 +25,10 @@ lint: $(READY)
 # Runs every notebook in full and stores what it shows.
 notebooks: $(READY)
 	$(RUN) notebooks/run.py
+
+# The documentation as a site, in build/docs.
+docs: $(READY)
+	$(RUN) -m sphinx -W --keep-going -q docs build/docs
 
 # MNIST=folder of idx files is needed; results that exist are not computed
 # again, so this renders what is there and computes what is not.

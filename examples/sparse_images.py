@@ -117,12 +117,12 @@ def accuracy_when_pruned(model, data):
     return accuracies
 
 
-def one_shot(data, epochs, logs):
+def one_shot(data, alphas, epochs, logs):
     """Accuracies of dense training with each exponent, pruned afterwards."""
     curves = {}
     # A small start leaves it to training which weights become large.
     small = keras.initializers.VarianceScaling(0.1)
-    for alpha in ALPHAS:
+    for alpha in alphas:
         # "logits": 1.0 gives the last layer an exponent too.
         model = sparsify(lenet(small), alpha=alpha, densities={"logits": 1.0})
         optimizer = adam(ALPHAS[alpha], epochs, data)
@@ -221,6 +221,9 @@ def main():
         help="folder with idx files of MNIST or Fashion-MNIST, or 'keras'",
     )
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument(
+        "--alphas", type=int, nargs="+", default=list(ALPHAS), choices=ALPHAS
+    )
     parser.add_argument("--output", default="runs/sparse_images")
     arguments = parser.parse_args()
     if arguments.epochs < 1:
@@ -231,8 +234,8 @@ def main():
     output.mkdir(parents=True)
     start = time.time()
     print(f"{len(data[0][0])} images to train, {len(data[1][0])} to test")
-    print("1. dense training, exponents 1 to 5, to be pruned in one shot")
-    curves = one_shot(data, arguments.epochs, output / "logs")
+    print("1. dense training by exponent, to be pruned in one shot")
+    curves = one_shot(data, arguments.alphas, arguments.epochs, output / "logs")
     print("2. always sparse: Powerprop + Top-KAST")
     accuracies, sparsest = always_sparse(
         data, arguments.epochs, output / "logs"

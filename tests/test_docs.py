@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from sphinx.cmd import build
 
 import keras_sparse_rl
 from docs import make_api
@@ -14,7 +15,9 @@ from docs import make_api
 ROOT = pathlib.Path(__file__).parent.parent
 MODULES = [f"keras_sparse_rl.{name}" for name in make_api.MODULES]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SNIPPET = re.compile(r"```python\n(.*?)```", re.DOTALL)
+SNIPPETS = SNIPPET.findall(README)
+PAGES = sorted((ROOT / "docs").glob("*/*.md"))
 PUBLIC = [
     (module, name)
     for module in map(importlib.import_module, MODULES)
@@ -29,6 +32,24 @@ def test_readme_snippets_run(tmp_path, monkeypatch):
     namespace = {}
     for number, snippet in enumerate(SNIPPETS):
         exec(compile(snippet, f"README, snippet {number}", "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_snippets_of_a_page_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    snippets = SNIPPET.findall(page.read_text(encoding="utf-8"))
+    assert snippets
+    for number, snippet in enumerate(snippets):
+        exec(compile(snippet, f"{page.name}, {number}", "exec"), namespace)
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    status = build.main(["-W", "-q", str(ROOT / "docs"), str(tmp_path)])
+    assert status == 0
+    for page in PAGES:
+        written = page.relative_to(ROOT / "docs").with_suffix(".html")
+        assert (tmp_path / written).exists()
 
 
 def test_readme_links_lead_somewhere():

@@ -164,7 +164,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
 
     @property
     def gates(self):
-        """The different `GradientGate`s of the loss terms."""
+        """The different `GradientGate` objects of the loss terms."""
         return list(self._gated_terms)
 
     def combine_gradients(self, per_term_gradients):

@@ -49,7 +49,7 @@ class KLRegularizedAgent(ActorCriticAgent):
         alpha: float of at least 0, or a function of the train step, such as a
             `keras.optimizers.schedules` schedule.
         target_period: int, train steps from one target copy to the next.
-        loss_terms: list of further `LossTerm`s.
+        loss_terms: list of further `LossTerm` objects.
         squash: see `ActorCriticAgent`.
         entropy_coefficient: float, 0 by default: a bonus at each step draws
             to the uniform policy, which the divergence is there to replace.

@@ -26,7 +26,7 @@ class PPRAgent(ActorCriticAgent):
             train step. The paper's is not known here.
         pairs: see `losses.ppr_loss`.
         stop_gradient: see `losses.ppr_loss`.
-        loss_terms: list of further `LossTerm`s.
+        loss_terms: list of further `LossTerm` objects.
         squash: bool, see `ActorCriticAgent`.
         **arguments: further arguments of `ActorCriticAgent`.
 

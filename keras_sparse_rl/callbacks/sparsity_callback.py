@@ -21,16 +21,14 @@ class SparsityCallback(keras.callbacks.Callback):
     (`ModelCheckpoint`, `BackupAndRestore`): they see what was done before.
     Layers that are not trainable are left as they are.
 
-    In a loop of your own, with `model.optimizer` set:
+    In a loop of your own, with `model.optimizer` set::
 
-    ```
-    callback.start(model)
-    for x, y in dataset:
-        ...
-        model.optimizer.apply(gradients, model.trainable_variables)
-        callback.update()
-    callback.finish()
-    ```
+        callback.start(model)
+        for x, y in dataset:
+            ...
+            model.optimizer.apply(gradients, model.trainable_variables)
+            callback.update()
+        callback.finish()
 
     The same beside TF-Agents' `train.Learner`, whose `triggers` are called
     after each `run`: `callback.start(model)`, then

@@ -336,24 +336,26 @@ def rooms_agent(environment, core, **arguments):
 
 
 def test_training_resumes_bit_for_bit(tmp_path):
-    def run(epochs, directory):
+    def run():
         keras.utils.set_random_seed(0)
         rooms = environments.GoToTarget(size=5, num_targets=2, batch_size=3)
         agent = rooms_agent(rooms, "LSTM", alpha=0.1)
-        agents.train(
+        history = agents.train(
             agent,
             rooms,
-            epochs=epochs,
+            epochs=2,
             steps_per_epoch=3,
             segment_length=4,
-            checkpoint_directory=tmp_path / directory,
+            checkpoint_directory=tmp_path,
             verbose=0,
         )
-        return agent
+        return agent, history.epoch
 
-    whole = run(2, "whole")
-    run(1, "parts")
-    parts = run(2, "parts")
+    whole, epochs = run()
+    assert epochs == [0, 1]
+    tasks.go_back(tmp_path, 1)
+    parts, epochs = run()
+    assert epochs == [1]
     for a, b in zip(
         [*whole.model.weights, *whole.other_variables],
         [*parts.model.weights, *parts.other_variables],

@@ -13,14 +13,13 @@ FILES = [
         "actor_critic_agent",
         "train",
         "ppr_agent",
-        "mix_and_match_agent",
         "episodic",
         "kl_regularized_tf_agents",
     )
 ]
 # One of each kind that touches TF-Agents' networks: all else is Keras 3 alone.
 TOUCHES = (
-    "(variables and none) or (ppo and LSTM) or (saver and GTrXL) or checkpoint "
+    "(variables and none) or (ppo and LSTM) or (saver and none) or checkpoint "
     "or copies or reinforce or dqn or (equal_steps and LSTM) or resumes "
     "or (losses_equal and none) or acts_in_a_python or dictionary_lives "
     "or pays_the_divergence"
