@@ -2,6 +2,7 @@
 
 import gc
 import os
+import unittest.mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -16,10 +17,9 @@ tf.config.set_logical_device_configuration(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_collection():
-    # Clearing a session collects garbage: not among all that is imported.
+def collect_once_a_module():
     gc.collect()
-    gc.freeze()
+    gc.freeze()  # nor look again through all that is imported
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,9 @@ def fresh_session():
     policy = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(policy)
-    keras.backend.clear_session()
+    # Which collects garbage, for half a second in so large a process.
+    with unittest.mock.patch("gc.collect"):
+        keras.backend.clear_session()
 
 
 @pytest.fixture
