@@ -16,6 +16,8 @@ from keras_sparse_rl.agents.evaluate import Evaluator
 from keras_sparse_rl.agents.in_graph_collector import InGraphCollector
 from keras_sparse_rl.agents.python_collector import PythonCollector
 from keras_sparse_rl.agents.remote_collectors import RemoteCollectors
+from keras_sparse_rl.agents.reservoir_state import ReservoirState
+from keras_sparse_rl.agents.reservoir_state import reservoir_kernels
 from keras_sparse_rl.environments import InGraphEnvironment
 
 
@@ -209,6 +211,10 @@ class _Run:
                 ],
                 other=list(agent.other_variables),
                 gates=[v.value for g in agent.gates for v in g.variables],
+                reservoirs=[
+                    ReservoirState(kernel)
+                    for kernel in reservoir_kernels(agent.model)
+                ],
                 train_step=agent.train_step_counter,
                 collector=collector,
                 policies=[agent.policy, agent.collect_policy],
