@@ -285,7 +285,8 @@ def test_members_hold_second_optimizers_targets_and_resting_weights():
     member.train({})
     kept = member.get_state()
     member.reset(2)
-    sparse_kernels(agent.model)[0].assign_resting(np.full((5, 8), 7.0))
+    kernel = sparse_kernels(agent.model)[0]
+    kernel.assign_resting(np.full(kernel.shape, 7.0))
     member.train({})
     member.set_state(kept)
     member.train({})
