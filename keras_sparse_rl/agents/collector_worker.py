@@ -1,9 +1,11 @@
+import contextlib
 import pathlib
 import tempfile
 
 import cloudpickle
 import numpy as np
 import tensorflow as tf
+from tf_agents.environments import py_environment
 
 from keras_sparse_rl.agents.python_player import PythonPlayer
 from keras_sparse_rl.sparsity import load_sparse_ops
@@ -56,10 +58,10 @@ class CollectorWorker:
             self._play = self._graphs.collect
             return
         environment = cloudpickle.loads(exported["environment"])
-        try:
-            environment.seed(self._start)
-        except NotImplementedError:
-            pass  # TF-Agents' answer for environments that have no seed
+        if isinstance(environment, py_environment.PyEnvironment):
+            # TF-Agents' answer of environments that have no seed.
+            with contextlib.suppress(NotImplementedError):
+                environment.seed(self._start)
         length = exported["segment_length"]
         player = PythonPlayer(
             self._graphs.act.concrete_functions[0],

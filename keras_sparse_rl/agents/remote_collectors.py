@@ -39,6 +39,15 @@ class RemoteCollectors(tf.Module):
     ):
         super().__init__(name="collector")
         self._ray = import_ray(f"collectors={number}")
+        self._is_owner = not self._ray.is_initialized()
+        if not self._is_owner:
+            cores = self._ray.available_resources().get("CPU", 0)
+            if cores < number:
+                raise ValueError(
+                    f"Each collector takes a core, and Ray has {cores:g} free. "
+                    f"Received: collectors={number}. Ask for fewer, or call "
+                    "ray.init(num_cpus=...) with more before."
+                )
         self._exported = export_collector(
             policy, environment, segment_length, seed, jit_compile
         )
@@ -51,7 +60,6 @@ class RemoteCollectors(tf.Module):
         self._version = 0
         self._workers = []
         self._waiting = {}
-        self._is_owner = not self._ray.is_initialized()
 
     def with_learning(self, learn):
         """A function that waits for a segment and learns from it.
@@ -111,14 +119,6 @@ class RemoteCollectors(tf.Module):
                 include_dashboard=False,
                 log_to_driver=False,
             )
-        else:
-            cores = self._ray.available_resources().get("CPU", 0)
-            if cores < self._number:
-                raise ValueError(
-                    f"Each collector takes a core, and Ray has {cores:g} free. "
-                    f"Received: collectors={self._number}. Ask for fewer, or "
-                    "call ray.init(num_cpus=...) with more before."
-                )
         self._class = remote_class(self._ray, CollectorWorker)
         self._shared = self._ray.put(self._exported.worker)
         self._deaths = [0] * self._number
