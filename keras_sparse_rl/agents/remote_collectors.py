@@ -38,28 +38,19 @@ class RemoteCollectors(tf.Module):
         jit_compile=False,
     ):
         super().__init__(name="collector")
-        self._ray = import_ray(f"collectors={number}")
-        self._is_owner = not self._ray.is_initialized()
-        if not self._is_owner:
-            cores = self._ray.available_resources().get("CPU", 0)
-            if cores < number:
-                raise ValueError(
-                    f"Each collector takes a core, and Ray has {cores:g} free. "
-                    f"Received: collectors={number}. Ask for fewer, or call "
-                    "ray.init(num_cpus=...) with more before."
-                )
-        self._exported = export_collector(
-            policy, environment, segment_length, seed, jit_compile
-        )
         self._seed = seed
-        self._number = number
         self._jit_compile = jit_compile
         # All that a checkpoint holds: how many processes there have been, so
         # that those after a pause do not play the same episodes again.
         self._count = tf.Variable(0, trainable=False)
-        self._version = 0
-        self._workers = []
-        self._waiting = {}
+        self._pool = _Pool(
+            import_ray(f"collectors={number}"),
+            export_collector(
+                policy, environment, segment_length, seed, jit_compile
+            ),
+            number,
+            self._new_start,
+        )
 
     def with_learning(self, learn):
         """A function that waits for a segment and learns from it.
@@ -67,15 +58,15 @@ class RemoteCollectors(tf.Module):
         Args:
             learn: function from trajectories and a dict of figures.
         """
+        pool = self._pool
 
         @tf.function(jit_compile=self._jit_compile)
         def joined(tensors, lag):
-            experience, figures = self._exported.unpack(tensors)
+            experience, figures = pool.exported.unpack(tensors)
             return learn(experience, {**figures, "lag": lag})
 
         def step():
-            arrays, lag = self._next()
-            self._version += 1
+            arrays, lag = pool.next()
             return joined(
                 [tf.constant(x) for x in arrays], tf.constant(float(lag))
             )
@@ -84,13 +75,48 @@ class RemoteCollectors(tf.Module):
 
     def close(self):
         """Ends the processes, and Ray if it was started here."""
+        self._pool.close()
+
+    def _new_start(self):
+        count = int(self._count.assign_add(1))
+        return int(np.random.default_rng([self._seed, count]).integers(2**30))
+
+
+class _Pool:
+    """The processes, of which a checkpoint holds nothing.
+
+    Args:
+        exported: `ExportedCollector`.
+        number: int, processes.
+        new_start: function without arguments, chooses episodes of a new one.
+    """
+
+    def __init__(self, ray, exported, number, new_start):
+        self.exported = exported
+        self._ray = ray
+        self._number = number
+        self._new_start = new_start
+        self._is_owner = not ray.is_initialized()
+        self._version = 0
+        self._workers = []
+        self._waiting = {}
+        if not self._is_owner:
+            cores = ray.available_resources().get("CPU", 0)
+            if cores < number:
+                raise ValueError(
+                    f"Each collector takes a core, and Ray has {cores:g} free. "
+                    f"Received: collectors={number}. Ask for fewer, or call "
+                    "ray.init(num_cpus=...) with more before."
+                )
+
+    def close(self):
         for worker in self._workers:
             self._ray.kill(worker)
         self._workers = []
         if self._is_owner:
             self._ray.shutdown()
 
-    def _next(self):
+    def next(self):
         """A segment, and how many train steps ago its weights were sent."""
         if not self._workers:
             self._begin()
@@ -110,7 +136,8 @@ class RemoteCollectors(tf.Module):
                 continue
             self._deaths[place] = 0
             self._send(place, self._weights())
-            return arrays, self._version - version
+            self._version += 1
+            return arrays, self._version - 1 - version
 
     def _begin(self):
         if self._is_owner:
@@ -120,7 +147,7 @@ class RemoteCollectors(tf.Module):
                 log_to_driver=False,
             )
         self._class = remote_class(self._ray, CollectorWorker)
-        self._shared = self._ray.put(self._exported.worker)
+        self._shared = self._ray.put(self.exported.worker)
         self._deaths = [0] * self._number
         self._workers = [self._new() for _ in range(self._number)]
         weights = self._weights()
@@ -128,9 +155,7 @@ class RemoteCollectors(tf.Module):
             self._send(place, weights)
 
     def _new(self):
-        count = int(self._count.assign_add(1))
-        start = np.random.default_rng([self._seed, count]).integers(2**30)
-        return self._class.remote(self._shared, int(start))
+        return self._class.remote(self._shared, self._new_start())
 
     def _replace(self, place, error):
         self._deaths[place] += 1
@@ -153,4 +178,4 @@ class RemoteCollectors(tf.Module):
         self._waiting[segment] = place, self._version
 
     def _weights(self):
-        return self._ray.put([v.numpy() for v in self._exported.weights])
+        return self._ray.put([v.numpy() for v in self.exported.weights])
