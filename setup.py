@@ -28,7 +28,7 @@ EXTRAS = {
         "tf-keras",
         "wrapt",
     ],
-    "ray": ["ray[tune]>=2.10"],
+    "ray": ["ray>=2.10"],
     "examples": ["matplotlib>=3.7", "tensorboard>=2.18"],
     "dev": [
         "hypothesis>=6.100",

@@ -383,7 +383,10 @@ def walker(seed, keys, held_out=False, default=None, alpha=0.01):
         return agents.ActorCriticAgent(**arguments), environment
     if default is not None:
         return agents.KLRegularizedAgent(
-            **arguments, default_model=default, alpha=alpha
+            **arguments,
+            default_model=default,
+            freeze_default=True,
+            alpha=alpha,
         ), environment
     seen = {key: observation[key] for key in keys}
     return agents.KLRegularizedAgent(

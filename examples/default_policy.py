@@ -56,6 +56,7 @@ def agent_for(environment, arguments, default=None, default_optimizer=None):
         keras.optimizers.Adam(3e-3, global_clipnorm=1.0),
         default,
         default_optimizer,
+        freeze_default=default is not None and default_optimizer is None,
         alpha=arguments.alpha,
         discount=0.97,
         entropy_coefficient=0.0,

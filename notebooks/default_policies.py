@@ -190,7 +190,7 @@ print("up, right, down, left:", keras.ops.softmax(outputs).numpy().round(2))
 print("nats from uniform:", float(kl_to_default(outputs)[0, 0]))
 
 # %% [markdown]
-# `agent.default_model` goes to another agent, without a `default_optimizer`:
-# frozen, it holds what the first agent learned about moving. The wrappers
-# `KLRegularizedPPOClipAgent` and `KLRegularizedSacAgent` do the same around
-# TF-Agents' own agents.
+# `agent.default_model` goes to another agent, with `freeze_default=True` in
+# place of a `default_optimizer`: frozen, it holds what the first agent learned
+# about moving. The wrappers `KLRegularizedPPOClipAgent` and
+# `KLRegularizedSacAgent` do the same around TF-Agents' own agents.

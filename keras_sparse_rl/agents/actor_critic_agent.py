@@ -10,9 +10,12 @@ from keras_sparse_rl._checks import check_unit
 from keras_sparse_rl.agents.action_distribution import action_distribution
 from keras_sparse_rl.agents.action_distribution import action_entropy
 from keras_sparse_rl.agents.action_distribution import action_log_probability
+from keras_sparse_rl.agents.actor_critic_checks import check_auxiliary
+from keras_sparse_rl.agents.actor_critic_checks import check_heads
+from keras_sparse_rl.agents.actor_critic_checks import check_start
+from keras_sparse_rl.agents.actor_critic_checks import check_terms
 from keras_sparse_rl.agents.actor_critic_policy import ActorCriticPolicy
 from keras_sparse_rl.agents.keras_network import KerasNetwork
-from keras_sparse_rl.agents.loss_term import LossTerm
 from keras_sparse_rl.agents.segment import Segment
 from keras_sparse_rl.gradients.gate_gradients import add_gradients
 from keras_sparse_rl.losses import vtrace
@@ -96,7 +99,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
                 "tf.keras.optimizers with TF_USE_LEGACY_KERAS=1, does not know "
                 "the variables of a Keras 3 model.)"
             )
-        self._loss_terms = _check_terms(loss_terms)
+        self._loss_terms = check_terms(loss_terms)
         self._discount = check_unit("discount", discount)
         self._trace_decay = check_unit("trace_decay", trace_decay)
         self._value_coefficient = check_non_negative(
@@ -189,7 +192,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
         for gate, names in self._gated_terms.items():
             auxiliaries = [per_term_gradients.get(name) for name in names]
             for name, auxiliary in zip(names, auxiliaries):
-                _check_auxiliary(name, main, auxiliary)
+                check_auxiliary(name, main, auxiliary)
             gated = gate(main, auxiliaries)
             total = list(map(add_gradients, total, gated.added))
             cosines, weights = gate.means(gated, main, auxiliaries)
@@ -358,7 +361,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
             lambda x: x[:, 0], experience.policy_info["state"]
         )
         network_state = self.collect_policy.network_state(state)
-        _check_start(network_state, self._network.state_spec)
+        check_start(network_state, self._network.state_spec)
         is_first = tf.equal(experience.step_type, ts.StepType.FIRST)
         outputs = self._network.outputs(
             experience.observation,
@@ -417,64 +420,3 @@ def _all_finite(tensors):
             if x is not None
         ]
     )
-
-
-def _check_terms(loss_terms):
-    terms = list(loss_terms)
-    names = ["policy", "value", "entropy"]
-    for term in terms:
-        if not isinstance(term, LossTerm):
-            raise ValueError(
-                "`loss_terms` must be a list of keras_sparse_rl.agents."
-                f"LossTerm. Received: {term!r} of type {type(term)}."
-            )
-        if term.name in names:
-            raise ValueError(
-                "The names of `loss_terms` must differ from each other and "
-                f"from 'policy', 'value', 'entropy'. Received: {term.name!r} "
-                "again. Give the term another name=…."
-            )
-        names.append(term.name)
-    return terms
-
-
-def _check_start(state, state_spec):
-    if len(tf.nest.flatten(state)) != len(tf.nest.flatten(state_spec)):
-        raise ValueError(
-            "The trajectories do not hold the episodic memory that their "
-            "sequences started with: a policy leaves it out of every step's "
-            "`policy_info`. Collect by keras_sparse_rl.agents.train, which "
-            "keeps it once a sequence. Received: policy_info['state'] = "
-            f"{tf.nest.map_structure(lambda x: x.shape, state)}."
-        )
-
-
-def _check_auxiliary(name, main, auxiliary):
-    if auxiliary is None or all(g is None for g in auxiliary):
-        raise ValueError(
-            f"The loss term {name!r} has a gate, and no loss with a gradient "
-            "that could be gated. Rewards are not gated: leave the gate out."
-        )
-    if all(a is None or b is None for a, b in zip(main, auxiliary)):
-        raise ValueError(
-            f"The loss term {name!r} has a gate, and shares no trainable "
-            "variable with the losses that have none: it would do nothing."
-        )
-
-
-def check_heads(model):
-    """Raises unless a model has what `ActorCriticAgent` needs."""
-    outputs = getattr(model, "output", None)
-    heads = outputs.get("outputs") if isinstance(outputs, dict) else None
-    if not isinstance(heads, dict) or not {"policy", "value"} <= set(heads):
-        raise ValueError(
-            "`model` must follow the network contract, model({'observation', "
-            "'is_first', 'state'}) -> {'outputs', 'state'}, with outputs "
-            "'policy' and 'value'. Build it by keras_sparse_rl.agents."
-            f"actor_critic_model(...). Received: model={model!r}."
-        )
-    if heads["value"].shape[-1] != 1:
-        raise ValueError(
-            "The model's output 'value' must have one unit. Received: shape "
-            f"{heads['value'].shape}."
-        )

@@ -7,6 +7,7 @@ from keras_sparse_rl.agents.actor_critic_agent import ActorCriticAgent
 from keras_sparse_rl.agents.evaluate import Evaluator
 from keras_sparse_rl.agents.in_graph_collector import InGraphCollector
 from keras_sparse_rl.agents.population_member import PopulationMember
+from keras_sparse_rl.agents.reservoir_state import reservoir_kernels
 from keras_sparse_rl.environments import InGraphEnvironment
 
 
@@ -14,7 +15,9 @@ class AgentMember(PopulationMember):
     """An agent in an in-graph environment as a member of a population.
 
     A round is `steps` train steps, its score the mean return of `agent.policy`
-    over `evaluation_episodes` episodes, the same ones every time.
+    over `evaluation_episodes` episodes, the same ones every time. Its state is
+    all that its agent, optimizers, target copies and environment hold. No
+    callbacks are called, so that masks stay as they are.
 
     Args:
         agent: `ActorCriticAgent`.
@@ -106,10 +109,13 @@ class AgentMember(PopulationMember):
         self._step = collector.with_learning(
             lambda experience, figures: agent.train(experience).extra["finite"]
         )
-        own = [*agent.model.variables, *agent.model.optimizer.variables]
+        own = list(agent.model.variables)
+        own += [v for each, _ in agent.optimizers for v in each.variables]
         own += [v for gate in agent.gates for v in gate.variables]
+        self._kernels = reservoir_kernels(agent.model)
         found = [
             *(v.value for v in own),
+            *agent.other_variables,
             *agent.variables,
             *collector.variables,
             *tf.nest.flatten(environment.carry),
@@ -121,7 +127,14 @@ class AgentMember(PopulationMember):
         self.set_state(self._start)
         keras.utils.set_random_seed(seed)
         model = self._agent.model
-        model.set_weights(keras.models.clone_model(model).get_weights())
+        fresh = keras.models.clone_model(model)
+        kept = [(v, v.numpy()) for v in _frozen_variables(model)]
+        model.set_weights(fresh.get_weights())
+        for variable, value in kept:
+            variable.assign(value)
+        for kernel, new in zip(self._kernels, reservoir_kernels(fresh)):
+            kernel.assign_resting(new.resting())
+        self._agent.initialize()
         for count in self._counts:  # other episodes and actions
             count.assign(seed % 2000 * 1_000_000 + 1)
 
@@ -141,11 +154,28 @@ class AgentMember(PopulationMember):
         return float(self._evaluator().mean)
 
     def get_state(self):
-        return [v.numpy() for v in self._variables]
+        return [
+            *(v.numpy() for v in self._variables),
+            *(kernel.resting() for kernel in self._kernels),
+        ]
 
     def set_state(self, state):
-        for variable, value in zip(self._variables, state, strict=True):
+        number = len(self._variables)
+        for variable, value in zip(
+            self._variables, state[:number], strict=True
+        ):
             variable.assign(value)
+        for kernel, value in zip(self._kernels, state[number:], strict=True):
+            kernel.assign_resting(value)
+
+
+def _frozen_variables(model):
+    """Variables of layers that learn nothing: another agent has taught them."""
+    if not model.trainable:
+        return model.variables
+    if not isinstance(model, keras.Model):
+        return []
+    return [v for layer in model.layers for v in _frozen_variables(layer)]
 
 
 def _is_finite(weights):

@@ -8,6 +8,7 @@ from keras_sparse_rl._checks import check_non_negative
 from keras_sparse_rl.agents.action_distribution import action_distribution
 from keras_sparse_rl.agents.action_kl import action_kl
 from keras_sparse_rl.agents.default_policy_model import check_default
+from keras_sparse_rl.agents.default_policy_model import check_learner
 from keras_sparse_rl.agents.default_policy_model import seen_part
 from keras_sparse_rl.agents.target_copy import TargetCopy
 
@@ -19,10 +20,11 @@ class DefaultPolicy(tf.Module):
         time_step_spec: TF-Agents `TimeStep` of specs.
         action_spec: nest of bounded TF-Agents specs.
         model: `keras.Model` of the default, or None for the uniform policy.
-        optimizer: `keras.optimizers.Optimizer`, or None for a frozen default.
+        optimizer: `keras.optimizers.Optimizer`, or None.
         alpha: float of at least 0, or a function of the train step.
         target_period: int.
         squash: bool.
+        freeze: bool.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class DefaultPolicy(tf.Module):
         alpha,
         target_period,
         squash,
+        freeze=False,
     ):
         super().__init__(name="default_policy")
         if not callable(alpha):
@@ -52,23 +55,12 @@ class DefaultPolicy(tf.Module):
         # In plain lists: what a `tf.Module` and checkpoints find.
         self._values, self._slots = [], []
         check_default(model, time_step_spec.observation, action_spec)
+        check_learner(model, optimizer, freeze)
         if model is None:
-            if optimizer is not None:
-                raise ValueError(
-                    "`default_optimizer` has nothing to do without a "
-                    f"`default_model`. Received: {optimizer!r}."
-                )
             return
-        model.trainable = optimizer is not None
         self._values = [v.value for v in model.variables]
-        if optimizer is None:
+        if freeze:
             return
-        if not isinstance(optimizer, keras.optimizers.Optimizer):
-            raise TypeError(
-                "`default_optimizer` must be one of Keras 3, such as "
-                "keras.optimizers.Adam(1e-3), or None for a frozen default. "
-                f"Received: {optimizer!r}."
-            )
         optimizer.build(model.trainable_variables)
         self._slots = [v.value for v in optimizer.variables]
         self._target = TargetCopy(model, target_period)

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from tf_agents.specs import tensor_spec
 
+from keras_sparse_rl._checks import check_flag
 from keras_sparse_rl.agents.action_distribution import check_action_outputs
 from keras_sparse_rl.agents.action_distribution import num_action_outputs
 from keras_sparse_rl.agents.build_model import build_model
@@ -163,6 +164,46 @@ def check_default(default, observation_spec, action_spec):
                 f"observation of zeros: {np.array(x).ravel()[:4]}. Look for "
                 "weights that are not finite."
             )
+
+
+def check_learner(default, optimizer, freeze):
+    """Raises unless it is said once how a default policy is learned.
+
+    Args:
+        default: `keras.Model`, or None for the uniform policy.
+        optimizer: `keras.optimizers.Optimizer`, or None.
+        freeze: bool.
+    """
+    check_flag("freeze_default", freeze)
+    if default is None:
+        if optimizer is not None or freeze:
+            raise ValueError(
+                "There is no default to train or to freeze. Received: "
+                f"default_model=None, default_optimizer={optimizer!r}, "
+                f"freeze_default={freeze}. Give a `default_model` too, or "
+                "leave them out."
+            )
+        return
+    if (optimizer is not None) == freeze:
+        raise ValueError(
+            "A default policy is either learned or frozen. Received: "
+            f"default_optimizer={optimizer!r}, freeze_default={freeze}. Give "
+            "`default_optimizer` to learn it, or freeze_default=True to keep "
+            "one that has been learned as it is."
+        )
+    if freeze:
+        return
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise TypeError(
+            "`default_optimizer` must be one of Keras 3, such as "
+            f"keras.optimizers.Adam(1e-3). Received: {optimizer!r}."
+        )
+    if not default.trainable_variables:
+        raise ValueError(
+            "`default_optimizer` has nothing to do: no variable of "
+            "`default_model` is trainable. Set default_model.trainable = "
+            "True, or leave the optimizer out and give freeze_default=True."
+        )
 
 
 def check_seen(name, model, observation_spec):

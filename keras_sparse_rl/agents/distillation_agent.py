@@ -71,12 +71,6 @@ class DistillationAgent(ActorCriticAgent):
                 squash=arguments.get("squash", True),
             )
         term = DistillationTerm(teacher, variant, coefficient)
-        if teacher.source is model:
-            raise ValueError(
-                "The student's `model` is the teacher's: it would be compared "
-                "with itself and learn nothing. Give the student a model of "
-                "its own, for example keras.models.clone_model(teacher)."
-            )
         self._variant = term.variant
         terms = [term, *arguments.pop("loss_terms", ())]
         super().__init__(

@@ -1,4 +1,7 @@
+import collections
+
 import tensorflow as tf
+from tf_agents.agents.ppo import ppo_agent
 from tf_agents.agents.ppo import ppo_clip_agent
 from tf_agents.trajectories import time_step as ts
 from tf_agents.utils import nest_utils
@@ -10,6 +13,11 @@ from keras_sparse_rl.agents.policy_parameters import unsquashed_action
 from keras_sparse_rl.agents.teacher import Teacher
 from keras_sparse_rl.losses import DistillationVariant
 from keras_sparse_rl.losses import distillation_loss
+
+_LossInfo = collections.namedtuple(
+    "DistillationPPOLossInfo",
+    (*ppo_agent.PPOLossInfo._fields, "distillation_loss"),
+)
 
 
 class DistillationPPOClipAgent(ppo_clip_agent.PPOClipAgent):
@@ -23,7 +31,8 @@ class DistillationPPOClipAgent(ppo_clip_agent.PPOClipAgent):
     pseudo-reward are no exact gradient fields here.
     Where nothing is rewarded PPO's own policy loss is left out: normalized
     advantages of no reward would be noise. A teacher with a memory starts each
-    sequence anew, as PPO's own networks do.
+    sequence anew, as PPO's own networks do. `train(...).extra` holds PPO's
+    figures and `distillation_loss`, all of the last epoch.
 
     Args:
         time_step_spec: TF-Agents `TimeStep` of specs, the environment's.
@@ -110,12 +119,13 @@ class DistillationPPOClipAgent(ppo_clip_agent.PPOClipAgent):
             discount_factor=discount_factor,
             **arguments,
         )
+        teacher.check_other(actor_net.variables)
 
     def get_loss(self, time_steps, actions, *args, **kwargs):
         """PPO's loss and that of distillation; see `PPOAgent.get_loss`."""
         info = super().get_loss(time_steps, actions, *args, **kwargs)
         if self.variant.loss is None:
-            return info
+            return info._replace(extra=_LossInfo(*info.extra, tf.zeros(())))
         # Not PPO's mask, which leaves out steps without return and advantage.
         weights = tf.cast(tf.logical_not(time_steps.is_last()), tf.float32)
         # Without the step after the last, whose loss is in the reward alone.
@@ -126,7 +136,9 @@ class DistillationPPOClipAgent(ppo_clip_agent.PPOClipAgent):
             padded, actions, tf.zeros_like(time_steps.discount)
         )
         loss = self._coefficient() * _mean(found.loss_tm1, weights)
-        return info._replace(loss=info.loss + loss)
+        return info._replace(
+            loss=info.loss + loss, extra=_LossInfo(*info.extra, loss)
+        )
 
     def policy_gradient_loss(self, *args, **kwargs):
         """PPO's policy loss, 0 where nothing is rewarded."""

@@ -30,7 +30,8 @@ class DistillationTerm(LossTerm):
 
     Raises:
         ValueError: if the coefficient is negative, or the variant needs the
-            teacher's value and it has none.
+            teacher's value and it has none; and, by the agent, if the teacher
+            is the student itself.
 
     Example:
 
@@ -68,6 +69,7 @@ class DistillationTerm(LossTerm):
         self._seed = seed
 
     def collect_policy(self, policy):
+        self.teacher.check_other(policy.variables())
         share = self.variant.teacher_share
         if share and getattr(policy, "teacher_share", 0):
             raise ValueError(

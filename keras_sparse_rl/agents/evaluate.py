@@ -6,7 +6,7 @@ from scipy import stats
 from tf_agents.trajectories import time_step as ts
 
 from keras_sparse_rl._checks import check_integer
-from keras_sparse_rl.agents.python_collector import as_arrays
+from keras_sparse_rl.agents.python_player import as_arrays
 from keras_sparse_rl.environments import InGraphEnvironment
 
 CHUNK = 64

@@ -39,6 +39,11 @@ class InGraphCollector(tf.Module):
         """The variable that, with the seed, decides the actions."""
         return self._count
 
+    @property
+    def own_variables(self):
+        """All variables but those of policy and environment."""
+        return [self._count, self._returns, *self._state]
+
     def with_learning(self, learn):
         """A function that collects a segment and learns, in one graph.
 

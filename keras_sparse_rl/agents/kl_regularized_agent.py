@@ -4,9 +4,10 @@ from tf_agents.trajectories import time_step as ts
 
 from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl.agents.actor_critic_agent import ActorCriticAgent
-from keras_sparse_rl.agents.actor_critic_agent import check_heads
+from keras_sparse_rl.agents.actor_critic_checks import check_heads
 from keras_sparse_rl.agents.actor_critic_policy import ActorCriticPolicy
 from keras_sparse_rl.agents.default_policy_model import check_default
+from keras_sparse_rl.agents.default_policy_model import check_learner
 from keras_sparse_rl.agents.default_policy_model import check_seen
 from keras_sparse_rl.agents.default_policy_model import join_default
 from keras_sparse_rl.agents.default_policy_model import seen_part
@@ -43,12 +44,13 @@ class KLRegularizedAgent(ActorCriticAgent):
         default_model: `keras.Model` of the default policy, as
             `default_policy_model` makes it. None for the uniform policy over
             discrete actions, which is entropy regularisation.
-        default_optimizer: `keras.optimizers.Optimizer` of the default. None:
-            the default is frozen (its `trainable` is set to False), as for
-            transfer of one that another agent has learned.
+        default_optimizer: `keras.optimizers.Optimizer` of the default.
         alpha: float of at least 0, or a function of the train step, such as a
             `keras.optimizers.schedules` schedule.
         target_period: int, train steps from one target copy to the next.
+        freeze_default: bool. True, instead of a `default_optimizer`, keeps the
+            default as it is, as for transfer of one that another agent has
+            learned: the agent has a copy of it that is not trainable.
         loss_terms: list of further `LossTerm` objects.
         squash: see `ActorCriticAgent`.
         entropy_coefficient: float, 0 by default: a bonus at each step draws
@@ -62,8 +64,9 @@ class KLRegularizedAgent(ActorCriticAgent):
 
     Raises:
         TypeError: if an optimizer is none of Keras 3.
-        ValueError: if `alpha` is negative, a model sees keys that the
-            observation lacks, does not fit the actions or is not finite.
+        ValueError: if a default is neither learned nor frozen, or both,
+            `alpha` is negative, a model sees keys that the observation lacks,
+            does not fit the actions or is not finite.
 
     Example:
 
@@ -94,6 +97,7 @@ class KLRegularizedAgent(ActorCriticAgent):
         default_optimizer=None,
         alpha=1e-3,
         target_period=100,
+        freeze_default=False,
         loss_terms=(),
         squash=True,
         entropy_coefficient=0.0,
@@ -103,24 +107,25 @@ class KLRegularizedAgent(ActorCriticAgent):
         check_heads(model)
         observation_spec = time_step_spec.observation
         check_seen("model", model, observation_spec)
-        self.default_model = default_model
         self._default_optimizer = default_optimizer
         self._target = None
         output = None
         terms = []
         check_default(default_model, observation_spec, action_spec)
+        check_learner(default_model, default_optimizer, freeze_default)
+        if freeze_default:
+            default_model = _frozen_copy(default_model)
+        self.default_model = default_model
         if default_model is None:
-            _refuse_optimizer(default_optimizer, "there is no default to train")
             container = join_default(observation_spec, model)
         else:
-            default_model.trainable = default_optimizer is not None
             container = join_default(observation_spec, model, default_model)
             output = "default"
-            if default_optimizer is not None:
-                _check_optimizer(default_optimizer, optimizer)
-                output = TARGET
-                self._target = TargetCopy(default_model, target_period)
-                terms.append(DistilledDefault(action_spec, squash))
+        if default_optimizer is not None:
+            _check_two(default_optimizer, optimizer)
+            output = TARGET
+            self._target = TargetCopy(default_model, target_period)
+            terms.append(DistilledDefault(action_spec, squash))
         terms.insert(0, KLToDefaultTerm(action_spec, alpha, output, squash))
         super().__init__(
             time_step_spec,
@@ -160,6 +165,10 @@ class KLRegularizedAgent(ActorCriticAgent):
     def other_variables(self):
         return [] if self._target is None else self._target.values
 
+    def _initialize(self):
+        if self._target is not None:
+            self._target.copy()
+
     def _train(self, experience, weights=None):
         info = super()._train(experience, weights)
         if self._target is not None:
@@ -189,24 +198,17 @@ class KLRegularizedAgent(ActorCriticAgent):
         return segment._replace(outputs={**segment.outputs, TARGET: target})
 
 
-def _check_optimizer(default_optimizer, optimizer):
-    if not isinstance(default_optimizer, keras.optimizers.Optimizer):
-        raise TypeError(
-            "`default_optimizer` must be one of Keras 3, such as "
-            "keras.optimizers.Adam(1e-3), or None for a frozen default. "
-            f"Received: {default_optimizer!r}."
-        )
+def _frozen_copy(model):
+    """The model of a user stays as trainable as it is."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    copy.trainable = False
+    return copy
+
+
+def _check_two(default_optimizer, optimizer):
     if default_optimizer is optimizer:
         raise ValueError(
             "`default_optimizer` and `optimizer` must be two objects: each "
             "trains variables of its own. Make a second one."
-        )
-
-
-def _refuse_optimizer(default_optimizer, why):
-    if default_optimizer is not None:
-        raise ValueError(
-            f"`default_optimizer` has nothing to do: {why}. Give a "
-            "`default_model` too, or leave it out. Received: "
-            f"{default_optimizer!r}."
         )

@@ -22,6 +22,7 @@ class KLRegularizedPPOClipAgent(ppo_clip_agent.PPOClipAgent):
             of `train`.
         target_period: int, calls of `train` from one target copy to the next.
         squash: bool, whether `actor_net` squashes continuous actions.
+        freeze_default: see `KLRegularizedAgent`.
         **arguments: of `PPOClipAgent`. `normalize_rewards` is False here: the
             divergence is measured in units of reward.
 
@@ -59,6 +60,7 @@ class KLRegularizedPPOClipAgent(ppo_clip_agent.PPOClipAgent):
         alpha=1e-3,
         target_period=100,
         squash=True,
+        freeze_default=False,
         **arguments,
     ):
         if arguments.setdefault("normalize_rewards", False):
@@ -77,6 +79,7 @@ class KLRegularizedPPOClipAgent(ppo_clip_agent.PPOClipAgent):
             alpha,
             target_period,
             squash,
+            freeze_default,
         )
 
     def divergence(self, time_steps):

@@ -24,6 +24,7 @@ class KLRegularizedSacAgent(sac_agent.SacAgent):
         target_period: int, calls of `train` from one target copy of the
             default to the next.
         squash: bool, whether `actor_network` squashes actions.
+        freeze_default: see `KLRegularizedAgent`.
         **arguments: of `SacAgent`.
 
     Raises:
@@ -64,6 +65,7 @@ class KLRegularizedSacAgent(sac_agent.SacAgent):
         default_alpha=1e-3,
         target_period=100,
         squash=True,
+        freeze_default=False,
         **arguments,
     ):
         super().__init__(time_step_spec, action_spec, **arguments)
@@ -75,6 +77,7 @@ class KLRegularizedSacAgent(sac_agent.SacAgent):
             default_alpha,
             target_period,
             squash,
+            freeze_default,
         )
         if self._default.remembers:
             raise ValueError(

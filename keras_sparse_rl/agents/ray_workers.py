@@ -1,22 +1,10 @@
 """Members of a population in processes of Ray."""
 
-import os
-
 from keras_sparse_rl.agents.population_worker import PopulationWorker
+from keras_sparse_rl.agents.ray_processes import import_ray
+from keras_sparse_rl.agents.ray_processes import remote_class
 
 ATTEMPTS = 3
-
-
-def import_ray():
-    """The module `ray`, or an error that says how it is installed."""
-    try:
-        import ray
-    except ImportError as error:
-        raise ImportError(
-            "`engine='ray'` needs Ray. Install it by\n\n"
-            '    pip install "keras_sparse_rl[ray]"'
-        ) from error
-    return ray
 
 
 class RayWorkers:
@@ -32,7 +20,7 @@ class RayWorkers:
     """
 
     def __init__(self, make_member, size):
-        self._ray = import_ray()
+        self._ray = import_ray("engine='ray'")
         if not self._ray.is_initialized():
             self._ray.init(include_dashboard=False, log_to_driver=False)
         self._make_member = make_member
@@ -40,12 +28,7 @@ class RayWorkers:
         self._workers = [self._new() for _ in range(max(1, min(size, cores)))]
 
     def _new(self):
-        # A process each: TensorFlow's own threads would only compete.
-        variables = {"TF_NUM_INTRAOP_THREADS": "1"}
-        if "TF_USE_LEGACY_KERAS" in os.environ:
-            variables["TF_USE_LEGACY_KERAS"] = os.environ["TF_USE_LEGACY_KERAS"]
-        actor = self._ray.remote(num_cpus=1)(PopulationWorker)
-        return actor.options(runtime_env={"env_vars": variables}).remote(
+        return remote_class(self._ray, PopulationWorker).remote(
             self._make_member
         )
 

@@ -139,6 +139,30 @@ class Teacher:
                 "`squash` of the agent or of the teacher."
             )
 
+    def check_other(self, variables):
+        """Raises if the teacher is the student.
+
+        Args:
+            variables: list of the student's variables.
+        """
+        if isinstance(self.source, tf_policy.TFPolicy):
+            own = [v for v in self.source.variables() if v.trainable]
+        elif isinstance(self.source, keras.layers.Layer):
+            own = self.source.trainable_variables
+        else:  # of a function nobody knows
+            return
+        own, students = (
+            {id(_tf_variable(v)) for v in part} for part in (own, variables)
+        )
+        if own and own <= students:
+            raise ValueError(
+                "The teacher is the student, whose `model` it shares: it "
+                "would be compared with itself and learn nothing. Give the "
+                "student a model of its own, for example "
+                "keras.models.clone_model(teacher). Received: teacher "
+                f"{self.source!r}."
+            )
+
     def initial_state(self, batch_size):
         """The teacher's memory before an episode, `(batch, ...)`."""
         if isinstance(self.source, tf_policy.TFPolicy):
@@ -310,6 +334,10 @@ def _check_same_actions(found, expected):
             "Teacher and student must have the same action spec. Received: "
             f"the teacher's {found}; the student's {expected}."
         )
+
+
+def _tf_variable(variable):
+    return variable.value if isinstance(variable, keras.Variable) else variable
 
 
 def _is_contract(model):

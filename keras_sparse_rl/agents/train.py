@@ -15,6 +15,9 @@ from keras_sparse_rl.agents.actor_critic_agent import ActorCriticAgent
 from keras_sparse_rl.agents.evaluate import Evaluator
 from keras_sparse_rl.agents.in_graph_collector import InGraphCollector
 from keras_sparse_rl.agents.python_collector import PythonCollector
+from keras_sparse_rl.agents.remote_collectors import RemoteCollectors
+from keras_sparse_rl.agents.reservoir_state import ReservoirState
+from keras_sparse_rl.agents.reservoir_state import reservoir_kernels
 from keras_sparse_rl.environments import InGraphEnvironment
 
 
@@ -31,6 +34,7 @@ def train(
     jit_compile=False,
     verbose=1,
     seed=0,
+    collectors=0,
 ):
     """Trains an agent: collect, learn, evaluate, with Keras' callbacks.
 
@@ -55,24 +59,37 @@ def train(
         checkpoint_directory: path. A checkpoint is written after each epoch,
             and training goes on from the last one found there. With in-graph
             environments it then equals uninterrupted training bit for bit;
-            other environments start new episodes.
+            other environments, and `collectors`, start new episodes.
         jit_compile: bool, whether XLA compiles acting and learning: 10 to 20
             seconds once, then two to three times as fast with a memory. All
             that the agent does must then be possible in XLA.
         verbose: 0 silent, 1 progress bar, 2 a line an epoch.
         seed: int, of the actions.
+        collectors: int. 0 collects in this process. N > 0: N processes of Ray
+            (the extra `ray`), on one machine or the cluster that `ray.init`
+            has joined, collect while this one learns. Each has a copy of the
+            environment, gets weights before each segment, and a train step
+            learns from one segment of one of them, so that steps and data are
+            as many as without. V-trace corrects that the weights are about N
+            train steps old. A process that dies is replaced, the others go
+            on. Who is ready first comes first, so that two runs differ.
+            Environments that are none in TensorFlow must be picklable, and
+            have a method `seed`, lest all play the same episodes.
 
     Returns:
         `keras.callbacks.History`; keys of its `history`: `return` (mean
         return of the episodes that ended in the epoch), `episodes`, `loss`,
         each loss term, `reward_<name>` of terms with a reward,
         `gradient_norm`, `cosine_<name>` and `weight_<name>` of terms with a
-        gate, and with evaluation `evaluation_return`, `evaluation_low` and
+        gate, with collectors `lag` (mean age of their weights in train
+        steps), and with evaluation `evaluation_return`, `evaluation_low` and
         `evaluation_high` (95 % interval).
 
     Raises:
-        ValueError: if environment and agent do not fit, or a number is out of
-            range.
+        ImportError: if there are collectors and Ray is not installed.
+        ValueError: if environment and agent do not fit, a number is out of
+            range, or the environment cannot be copied to collectors.
+        RuntimeError: if collectors die again and again.
         FloatingPointError: if a loss or gradient is not finite; names step
             and loss term. The weights are those before that step.
 
@@ -98,6 +115,7 @@ def train(
     ):
         check_integer(name, value)
     check_integer("seed", seed, minimum=0)
+    check_integer("collectors", collectors, minimum=0)
     if not isinstance(agent, ActorCriticAgent):
         raise ValueError(
             "`agent` must be a keras_sparse_rl.agents.ActorCriticAgent. "
@@ -105,10 +123,6 @@ def train(
             "their drivers and learners."
         )
     environment = _check_environment("environment", environment, agent)
-    in_graph = isinstance(environment, InGraphEnvironment)
-    collector = (InGraphCollector if in_graph else PythonCollector)(
-        agent.collect_policy, environment, segment_length, seed, jit_compile
-    )
     evaluator = None
     if evaluation_environment is not None:
         if evaluation_environment is environment:
@@ -124,6 +138,13 @@ def train(
             evaluation_episodes,
             jit_compile=jit_compile,
         )
+    common = agent.collect_policy, environment, segment_length, seed
+    if collectors:
+        collector = RemoteCollectors(*common, collectors, jit_compile)
+    elif isinstance(environment, InGraphEnvironment):
+        collector = InGraphCollector(*common, jit_compile)
+    else:
+        collector = PythonCollector(*common, jit_compile)
     run = _Run(agent, collector, environment, checkpoint_directory)
     callbacks = keras.callbacks.CallbackList(
         callbacks,
@@ -134,6 +155,15 @@ def train(
         epochs=epochs,
         steps=steps_per_epoch,
     )
+    try:
+        _epochs(run, agent, evaluator, callbacks, epochs, steps_per_epoch)
+    finally:
+        if collectors:
+            collector.close()
+    return agent.model.history
+
+
+def _epochs(run, agent, evaluator, callbacks, epochs, steps_per_epoch):
     agent.model.stop_training = False
     callbacks.on_train_begin()
     logs = {}
@@ -157,7 +187,6 @@ def train(
         if agent.model.stop_training:
             break
     callbacks.on_train_end(logs)
-    return agent.model.history
 
 
 class _Run:
@@ -182,6 +211,10 @@ class _Run:
                 ],
                 other=list(agent.other_variables),
                 gates=[v.value for g in agent.gates for v in g.variables],
+                reservoirs=[
+                    ReservoirState(kernel)
+                    for kernel in reservoir_kernels(agent.model)
+                ],
                 train_step=agent.train_step_counter,
                 collector=collector,
                 policies=[agent.policy, agent.collect_policy],
@@ -192,9 +225,19 @@ class _Run:
                 checkpoint, str(pathlib.Path(directory)), max_to_keep=2
             )
             if self._manager.latest_checkpoint:
-                checkpoint.restore(
-                    self._manager.latest_checkpoint
-                ).assert_existing_objects_matched()
+                self._restore(checkpoint, directory)
+
+    def _restore(self, checkpoint, directory):
+        found = checkpoint.restore(self._manager.latest_checkpoint)
+        try:
+            found.assert_existing_objects_matched()
+        except AssertionError as error:
+            raise ValueError(
+                f"`checkpoint_directory`={str(directory)!r} holds a run of "
+                "another agent or environment, or one with collectors, which "
+                "keeps no episodes that one without could go on with. Choose "
+                "another directory, or give the arguments of that run."
+            ) from error
 
     def _learn_from(self, experience, figures):
         info = self._agent.train(experience)
@@ -234,13 +277,13 @@ def _warn_of_idle_terms(agent, totals):
                 "first epoch, its loss and its reward: nothing is learned by "
                 "it. Is its coefficient 0, is it compared with itself, or is "
                 "its gate always shut?",
-                stacklevel=3,
+                stacklevel=4,
             )
     if totals["gradient_norm"] == 0:
         warnings.warn(
             "All gradients were exactly 0 in all of the first epoch: the "
             "model has not changed. Look at losses and coefficients.",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

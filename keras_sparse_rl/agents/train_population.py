@@ -1,15 +1,12 @@
 import collections
-import json
-import math
-import os
-import pathlib
-
-import numpy as np
 
 from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl._checks import check_unit
 from keras_sparse_rl.agents.hyperparameter import Hyperparameter
+from keras_sparse_rl.agents.population_search import PopulationSearch
+from keras_sparse_rl.agents.population_search import rank
+from keras_sparse_rl.agents.population_store import PopulationStore
 from keras_sparse_rl.agents.population_worker import PopulationWorker
 from keras_sparse_rl.agents.ray_workers import RayWorkers
 
@@ -51,6 +48,11 @@ def train_population(
     also after an interruption and with either engine. A member that diverged
     has no state to copy and is replaced; no member ever starts again from the
     beginning.
+
+    With Ray, members are played by its actors, not by Ray Tune: Tune's
+    population-based training decides when a trial happens to report, so that
+    no two runs agree, nor do the engines; it can copy from trials without a
+    checkpoint and count their iterations anew (ray issues 11936 and 27170).
 
     Args:
         make_member: function without arguments that returns a
@@ -119,10 +121,10 @@ def train_population(
             f"and the worst. Received: quantile={quantile}."
         )
     check_choice("engine", engine, ("in_process", "ray"))
-    search = _Search(
+    search = PopulationSearch(
         hyperparameters, size, quantile, resample_probability, seed
     )
-    store = None if directory is None else _Store(directory)
+    store = None if directory is None else PopulationStore(directory)
     population, history = search.start(), []
     if store is not None and store.exists():
         population, history = store.read(search.settings())
@@ -149,155 +151,10 @@ def train_population(
         workers.close()
     last = [row for row in history if row["round"] == rounds - 1]
     # In the order of `round`: this one has not been replaced.
-    best = max(last, key=lambda row: (_rank(row["score"]), row["member"]))
+    best = max(last, key=lambda row: (rank(row["score"]), row["member"]))
     return PopulationResult(
         best["score"],
         best["hyperparameters"],
         population[best["member"]]["state"],
         history,
     )
-
-
-class _Search:
-    """Who is replaced by whom, and what is tried next."""
-
-    def __init__(self, hyperparameters, size, quantile, resample, seed):
-        self._hyperparameters = hyperparameters
-        self._size = size
-        self._replaced = max(1, int(quantile * size))
-        self._resample = resample
-        self._seed = seed
-
-    def settings(self):
-        return {
-            "hyperparameters": {
-                name: [value.low, value.high, value.log, value.step]
-                for name, value in self._hyperparameters.items()
-            },
-            "size": self._size,
-            "replaced": self._replaced,
-            "resample_probability": self._resample,
-            "seed": self._seed,
-        }
-
-    def start(self):
-        population = []
-        for member in range(self._size):
-            generator = np.random.default_rng([self._seed, member])
-            values = {
-                name: value.sample(generator)
-                for name, value in self._hyperparameters.items()
-            }
-            population.append(
-                {"state": None, "hyperparameters": values, "rounds": 0}
-            )
-        return population
-
-    def round(self, population, number, play_all):
-        """Trains and replaces: the next population, and rows of history."""
-        played = play_all(
-            [
-                (m["state"], self._seed * self._size + k, m["hyperparameters"])
-                for k, m in enumerate(population)
-            ]
-        )
-        scores = [score for score, _ in played]
-        if all(map(math.isnan, scores)):
-            raise RuntimeError(
-                f"All {self._size} members diverged in round {number}. Lower "
-                "the bounds of the learning rate, or clip gradients."
-            )
-        trained = [
-            {**m, "state": state, "rounds": m["rounds"] + (state is not None)}
-            for m, (_, state) in zip(population, played)
-        ]
-        order = sorted(range(self._size), key=lambda k: (_rank(scores[k]), k))
-        worst = {
-            *order[: self._replaced],
-            *(k for k in order if math.isnan(scores[k])),
-        }
-        # Who has no state to copy is among the worst.
-        best = [k for k in order[-self._replaced :] if k not in worst]
-        best = best or order[-1:]
-        following, rows = list(trained), []
-        for k in range(self._size):
-            source = None
-            if k in worst and k not in best:
-                generator = np.random.default_rng([self._seed, k, number + 1])
-                source = int(generator.choice(best))
-                following[k] = {
-                    **trained[source],
-                    "hyperparameters": self._near(
-                        trained[source]["hyperparameters"], generator
-                    ),
-                }
-            rows.append(
-                {
-                    "round": number,
-                    "member": k,
-                    "rounds_trained": trained[k]["rounds"],
-                    "score": scores[k],
-                    "hyperparameters": trained[k]["hyperparameters"],
-                    "copied_from": source,
-                }
-            )
-        return following, rows
-
-    def _near(self, values, generator):
-        return {
-            name: (
-                value.sample(generator)
-                if generator.random() < self._resample
-                else value.perturb(values[name], generator)
-            )
-            for name, value in self._hyperparameters.items()
-        }
-
-
-class _Store:
-    """A population in a folder: written whole, or not at all."""
-
-    def __init__(self, directory):
-        self._folder = pathlib.Path(directory)
-        self._index = self._folder / "population.json"
-
-    def exists(self):
-        return self._index.exists()
-
-    def read(self, settings):
-        found = json.loads(self._index.read_text())
-        if found["settings"] != settings:
-            raise ValueError(
-                f"`directory`={str(self._folder)!r} holds another population: "
-                f"{found['settings']}. Received: {settings}. Choose another "
-                "directory, or give the same arguments."
-            )
-        for member in found["population"]:
-            with np.load(self._folder / member["state"]) as arrays:
-                member["state"] = [
-                    arrays[f"arr_{n}"] for n in range(len(arrays))
-                ]
-        return found["population"], found["history"]
-
-    def write(self, settings, population, history, number):
-        self._folder.mkdir(parents=True, exist_ok=True)
-        old = set(self._folder.glob("round-*.npz"))
-        named = []
-        for k, member in enumerate(population):
-            name = f"round-{number}-member-{k}.npz"
-            np.savez(self._folder / name, *member["state"])
-            named.append({**member, "state": name})
-        index = {
-            "settings": settings,
-            "population": named,
-            "history": history,
-        }
-        temporary = self._folder / "population.json.new"
-        temporary.write_text(json.dumps(index, indent=1) + "\n")
-        os.replace(temporary, self._index)
-        for path in old - {self._folder / m["state"] for m in named}:
-            path.unlink()
-
-
-def _rank(score):
-    return -math.inf if math.isnan(score) else score

@@ -78,6 +78,14 @@ class GymnasiumEnvironment(py_environment.PyEnvironment):
     def action_spec(self):
         return self._action_spec
 
+    def seed(self, seed):
+        """Chooses the episodes that follow the next reset.
+
+        Args:
+            seed: int, of the first copy; the others count on from it.
+        """
+        self._seed = check_integer("seed", seed, minimum=0)
+
     def render(self, mode="rgb_array"):
         """Pictures of all copies, if they were made with a `render_mode`."""
         return self._environment.render()

@@ -175,6 +175,18 @@ class SparseValues:
         self._fill_reservoir(theta)
         self._assign_theta(np.asarray(theta)[inputs, outputs])
 
+    def resting(self):
+        """The reservoir: a copy, for a checkpoint beside the variables.
+
+        Returns:
+            float32 array `(inputs, outputs)`, out of date where `theta` is.
+        """
+        return np.array(self._reservoir)
+
+    def assign_resting(self, values):
+        """Sets the reservoir to what `resting` returned."""
+        self._fill_reservoir(values)
+
     def weight(self):
         """The effective weight as an array, masked or not."""
         theta = self.dense_theta()

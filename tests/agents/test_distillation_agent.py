@@ -474,6 +474,20 @@ def test_a_loss_that_does_nothing_is_reported():
         agents.DistillationAgent(*SPECS, model, keras.optimizers.Adam(), model)
 
 
+def test_a_student_is_not_its_own_teacher():
+    """Nor through a policy, or another model of the same layers."""
+    first = tasks.agent("LSTM")
+    same = keras.Model(first.model.input, first.model.output)
+    for source in (first.model, first.policy, same):
+        term = agents.DistillationTerm(
+            agents.Teacher(source, *SPECS), "on_policy"
+        )
+        with pytest.raises(ValueError, match="compared with itself"):
+            agents.ActorCriticAgent(
+                *SPECS, first.model, keras.optimizers.Adam(), loss_terms=[term]
+            )
+
+
 def test_resumes_bit_for_bit(tmp_path):
     """Also who acts, and the memory of a recurrent teacher."""
     environment = tasks.maze()

@@ -51,7 +51,8 @@ def make(environment, variant="expected_kl", **arguments):
         environment.time_step_spec(),
         environment.action_spec(),
         arguments.pop("optimizer", keras.optimizers.Adam(0.1)),
-        network(environment, 4, policy=True),
+        arguments.pop("actor_net", None)
+        or network(environment, 4, policy=True),
         network(environment, 1),
         arguments.pop("teacher", teacher),
         variant,
@@ -103,6 +104,7 @@ def test_rewards_by_hand():
             dataclasses.replace(variant, environment_reward=with_reward),
             coefficient=0.5,
             discount_factor=0.9,
+            optimizer=keras.optimizers.SGD(0.0),
         )
         seen = {}
         compute = agent.compute_return_and_advantage
@@ -121,6 +123,10 @@ def test_rewards_by_hand():
         if with_reward:
             expected += data.reward.numpy()[:, :-1]
         np.testing.assert_allclose(seen["reward"], expected, rtol=1e-5)
+        del agent.compute_return_and_advantage
+        found = agent.train(data)
+        assert float(found.extra.distillation_loss) == pytest.approx(0.5 * kl)
+        assert found.extra._fields[0] == "policy_gradient_loss"
 
 
 def test_a_coefficient_of_zero_is_ppo():
@@ -154,3 +160,6 @@ def test_refused():
         make(environment, coefficient=-0.1)
     with pytest.raises(ValueError, match="needs the teacher's value"):
         make(environment, "teacher_value", teacher=up)
+    own = network(environment, 4, policy=True)
+    with pytest.raises(ValueError, match="compared with itself"):
+        make(environment, teacher=own.model, actor_net=own)

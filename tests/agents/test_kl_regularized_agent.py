@@ -251,14 +251,22 @@ def test_policy_is_drawn_to_the_target_copy():
 def test_a_learned_default_is_transferred_frozen():
     first = new_agent(policy_keys=("seen",))
     move(first.default_model)
-    second = new_agent(first.default_model, alpha=5.0)
+    first.default_model.layers[-1].trainable = False
+    flags = [x.trainable for x in first.default_model.layers]
+    second = new_agent(first.default_model, freeze_default=True, alpha=5.0)
     data = experience(second)
     before = first.default_model.get_weights()
+    own = {id(v) for v in second.default_model.variables}
+    assert not own & {id(v) for v in second.model.trainable_variables}
+    # What belongs to another agent stays as trainable as it was.
+    assert first.default_model.trainable
+    assert [x.trainable for x in first.default_model.layers] == flags
     divergence = []
     for _ in range(30):
         divergence.append(float(second.train(data).extra["kl"]))
-    for a, b in zip(before, first.default_model.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    for model in (first.default_model, second.default_model):
+        for a, b in zip(before, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
     assert divergence[-1] < 0.5 * divergence[0]
     assert "default" not in second.loss(data).extra
     time_step = ts.restart(
@@ -391,7 +399,8 @@ def test_bad_arguments():
     policy_model = agents.actor_critic_model(SPEC, tasks.DISCRETE)
     other = {"lamp": tf.TensorSpec((2,), tf.float32)}
     adam = keras.optimizers.Adam(1e-3)
-    broken = default_model()
+    broken, resting = default_model(), default_model()
+    resting.trainable = False
     broken.trainable_variables[-1].assign([np.nan, 0.0, 0.0])
     for arguments, words in (
         ({"alpha": -0.1}, "`alpha`"),
@@ -407,7 +416,17 @@ def test_bad_arguments():
         ),
         ({"default": broken}, "not finite"),
         ({"default": keras.Sequential()}, "`default_model` must be"),
-        ({"default": None, "default_optimizer": adam}, "nothing to do"),
+        ({"default": None, "default_optimizer": adam}, "There is no default"),
+        ({"default": None, "freeze_default": True}, "There is no default"),
+        ({"default": default_model()}, "freeze_default=True to keep"),
+        (
+            {"freeze_default": True, "default_optimizer": adam},
+            "either learned or frozen",
+        ),
+        (
+            {"default": resting, "default_optimizer": adam},
+            "no variable of `default_model` is trainable",
+        ),
         (
             {
                 "default": default_model(),

@@ -179,7 +179,9 @@ def test_ppo_restores_a_default_with_memory(tmp_path):
 
 
 def test_ppo_with_uniform_and_frozen_defaults():
-    agent, _ = ppo(default=default_model(tasks.DISCRETE), alpha=1.0)
+    default = default_model(tasks.DISCRETE)
+    agent, _ = ppo(default=default, freeze_default=True, alpha=1.0)
+    assert default.trainable
     frozen = agent._default._model.get_weights()
     data = experience(agent, tasks.DISCRETE)
     agent.train(data)
@@ -309,11 +311,15 @@ def test_mistakes():
     with pytest.raises(ValueError, match="`alpha`"):
         ppo(alpha=-1.0)
     with pytest.raises(ValueError, match="does not fit `action_spec`"):
-        ppo(default=default_model(tasks.CONTINUOUS))
+        ppo(default=default_model(tasks.CONTINUOUS), freeze_default=True)
     with pytest.raises(TypeError, match="`default_optimizer`"):
         ppo(default_optimizer="adam")
     with pytest.raises(ValueError, match="no memory"):
         sac(default_model(tasks.CONTINUOUS, keras.layers.LSTM(3)))
+    with pytest.raises(ValueError, match="freeze_default=True to keep"):
+        ppo(default=default_model(tasks.DISCRETE))
+    with pytest.raises(ValueError, match="either learned or frozen"):
+        sac(freeze_default=True)
     with pytest.raises(ValueError, match="uniform"):
         sac_default = agents.KLRegularizedPPOClipAgent
         model = agents.actor_critic_model(SPEC, tasks.CONTINUOUS)

@@ -12,6 +12,8 @@ import pytest
 from keras_sparse_rl import agents
 from keras_sparse_rl.agents import Hyperparameter
 from keras_sparse_rl.agents import train_population
+from keras_sparse_rl.layers import SparseDense
+from keras_sparse_rl.layers import sparse_kernels
 from tests.agents import tasks
 
 RATES = {
@@ -243,6 +245,74 @@ def test_agents_as_members(tmp_path):
         np.testing.assert_array_equal(a, b)
     member.set_state(whole.state)
     assert int(member._agent.train_step_counter) == 6
+
+
+def default_member():
+    """Two optimizers, a target copy, and weights that rest on the host."""
+    keras.utils.set_random_seed(0)
+    maze = tasks.maze()
+    seen = maze.observation_spec(), maze.action_spec()
+    agent = agents.KLRegularizedAgent(
+        maze.time_step_spec(),
+        maze.action_spec(),
+        agents.actor_critic_model(*seen, torso=SparseDense(8, density=0.3)),
+        keras.optimizers.Adam(1e-2),
+        agents.default_policy_model(*seen),
+        keras.optimizers.Adam(1e-1),
+        target_period=3,
+    )
+    member = agents.AgentMember(
+        agent,
+        maze,
+        tasks.maze(seed=9),
+        lambda agent, values: None,
+        steps=2,
+        segment_length=4,
+        evaluation_episodes=4,
+    )
+    return member, agent
+
+
+def test_members_hold_second_optimizers_targets_and_resting_weights():
+    member, agent = default_member()
+    member.reset(1)
+    for a, b in zip(agent.other_variables, agent.default_model.variables):
+        np.testing.assert_array_equal(a, b)
+    for _ in range(2):
+        member.train({})
+    alone = member.get_state()
+    member.reset(1)
+    member.train({})
+    kept = member.get_state()
+    member.reset(2)
+    kernel = sparse_kernels(agent.model)[0]
+    kernel.assign_resting(np.full(kernel.shape, 7.0))
+    member.train({})
+    member.set_state(kept)
+    member.train({})
+    for a, b in zip(member.get_state(), alone, strict=True):
+        np.testing.assert_array_equal(a, b)
+    slots = agent.optimizers[1][0].variables
+    assert int(slots[0]) == 4 and np.abs(slots[2]).max() > 0
+
+
+def test_a_frozen_default_survives_a_reset():
+    maze = tasks.maze()
+    seen = maze.observation_spec(), maze.action_spec()
+    agent = agents.KLRegularizedAgent(
+        maze.time_step_spec(),
+        maze.action_spec(),
+        agents.actor_critic_model(*seen),
+        keras.optimizers.Adam(1e-2),
+        agents.default_policy_model(*seen),
+        freeze_default=True,
+    )
+    member = agents.AgentMember(agent, maze, tasks.maze(), print)
+    frozen, whole = agent.default_model.get_weights(), agent.model.get_weights()
+    member.reset(3)
+    for a, b in zip(agent.default_model.get_weights(), frozen, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != b).any() for a, b in zip(agent.model.get_weights(), whole))
 
 
 def test_agents_that_diverge_say_so():

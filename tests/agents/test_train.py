@@ -123,6 +123,44 @@ def test_resumes_bit_for_bit(tmp_path):
     assert int(whole.train_step_counter) == 9
 
 
+def test_resting_weights_resume(tmp_path):
+    """Top-KAST brings back weights that no variable holds."""
+
+    def run(epochs, directory, seed):
+        keras.utils.set_random_seed(seed)
+        environment = tasks.maze()
+        agent = agents.ActorCriticAgent(
+            environment.time_step_spec(),
+            environment.action_spec(),
+            agents.actor_critic_model(
+                environment.observation_spec(),
+                environment.action_spec(),
+                torso=layers.SparseDense(16, density=0.3, alpha=2.0),
+            ),
+            Powerprop(keras.optimizers.Adam(1e-1)),
+        )
+        agents.train(
+            agent,
+            environment,
+            epochs=epochs,
+            steps_per_epoch=3,
+            segment_length=5,
+            callbacks=[TopKAST(0.2, 0.4, refresh_every=2)],
+            checkpoint_directory=directory,
+            verbose=0,
+        )
+        return agent, layers.sparse_kernels(agent.model)[0]
+
+    whole, kernel = run(4, tmp_path / "whole", 0)
+    _, before = run(2, tmp_path / "parts", 0)
+    # Another start, of which nothing may be left.
+    resumed, other = run(4, tmp_path / "parts", 1)
+    assert (before.backward_mask() != kernel.backward_mask()).any()
+    assert_same(resumed, whole)
+    np.testing.assert_array_equal(other.dense_theta(), kernel.dense_theta())
+    np.testing.assert_array_equal(other.resting(), kernel.resting())
+
+
 KILLED = """
 import sys
 import keras
