@@ -26,6 +26,9 @@ class SparseKernel:
         constraint: Keras constraint of the effective, masked kernel.
         name: str, put before the names of the variables when a layer has
             several kernels.
+        theta: Keras variable of that shape that exists already, optional: it
+            becomes `theta`, keeps its name, its regularizer and constraint,
+            and `initializer`, `regularizer` and `constraint` are not used.
 
     Attributes:
         theta: trained variable.
@@ -61,30 +64,26 @@ class SparseKernel:
         regularizer=None,
         constraint=None,
         name=None,
+        theta=None,
     ):
         self.layer = layer
         self.alpha = check_alpha(alpha)
         self.name = name
         prefix = f"{name}_" if name else ""
-        initializer = keras.initializers.get(initializer)
-        if regularizer is not None:
-            regularizer = _KernelRegularizer(
-                keras.regularizers.get(regularizer), self
+        if theta is None:
+            theta = layer.add_weight(
+                name=f"{prefix}theta",
+                shape=shape,
+                initializer=ThetaInitializer(initializer, self.alpha),
+                regularizer=keras.regularizers.get(regularizer),
+                constraint=keras.constraints.get(constraint),
+                autocast=False,
             )
-        if constraint is not None:
-            constraint = _KernelConstraint(
-                keras.constraints.get(constraint), self
-            )
-        self.theta = layer.add_weight(
-            name=f"{prefix}theta",
-            shape=shape,
-            initializer=lambda shape, dtype=None: theta_from_weight(
-                initializer(shape, dtype=dtype), self.alpha
-            ),
-            regularizer=regularizer,
-            constraint=constraint,
-            autocast=False,
-        )
+        if theta.regularizer is not None:
+            theta.regularizer = _KernelRegularizer(theta.regularizer, self)
+        if theta.constraint is not None:
+            theta.constraint = _KernelConstraint(theta.constraint, self)
+        self.theta = theta
         self.mask = layer.add_weight(
             name=f"{prefix}mask",
             shape=shape,
@@ -182,6 +181,32 @@ class SparseKernel:
         self.theta.assign(
             ops.where(where, ops.zeros_like(self.theta), self.theta)
         )
+
+
+class ThetaInitializer(keras.initializers.Initializer):
+    """Draws an effective weight and gives the `theta` that stands for it.
+
+    Args:
+        initializer: Keras initializer of the effective weight.
+        alpha: float, the exponent of Powerpropagation, at least 1.
+
+    Example:
+
+    >>> from keras_sparse_rl.layers.sparse_kernel import ThetaInitializer
+    >>> ThetaInitializer("ones", alpha=2.0)((2,)).numpy().tolist()
+    [1.0, 1.0]
+    """
+
+    def __init__(self, initializer, alpha):
+        self.initializer = keras.initializers.get(initializer)
+        self.alpha = alpha
+
+    def __call__(self, shape, dtype=None):
+        weight = self.initializer(shape, dtype=dtype)
+        return theta_from_weight(weight, self.alpha)
+
+    def get_config(self):
+        return {"initializer": self.initializer, "alpha": self.alpha}
 
 
 class _KernelRegularizer(keras.regularizers.Regularizer):
