@@ -9,10 +9,8 @@ import keras
 from keras_sparse_rl._checks import check_alpha
 from keras_sparse_rl.layers.optimizer_check import warn_without_powerprop
 from keras_sparse_rl.layers.sparse_kernel import SparseKernel
-from keras_sparse_rl.layers.sparse_kernel import ThetaInitializer
 
 _KERNELS = ("kernel", "recurrent_kernel")
-_INITIALIZERS = ("kernel_initializer", "recurrent_initializer")
 _CELLS = (
     keras.layers.LSTMCell,
     keras.layers.GRUCell,
@@ -57,45 +55,15 @@ class PowerpropKernels:
         self.alpha = None if alpha is None else check_alpha(alpha)
         self.sparse_kernels = []
 
-    @contextlib.contextmanager
-    def adopting_kernels(self, layers):
-        """Context for `build`: adopts the kernels that `layers` get in it.
+    def adopt_kernels(self, layers):
+        """Takes over the kernels of layers inside; called last in `build`.
 
         Args:
-            layers: list of Keras layers with a `kernel_initializer` and
-                perhaps a `recurrent_initializer`.
+            layers: list of Keras layers, built. What another layer has taken
+                over before is shared with it.
         """
         if self.alpha is None:
-            yield
             return
-        fresh = [layer for layer in layers if not layer.built]
-        kept = [
-            (layer, name, getattr(layer, name))
-            for layer in fresh
-            for name in _INITIALIZERS
-            if hasattr(layer, name)
-        ]
-        for layer, name, initializer in kept:
-            setattr(layer, name, ThetaInitializer(initializer, self.alpha))
-        try:
-            yield
-        finally:
-            for layer, name, initializer in kept:
-                setattr(layer, name, initializer)
-        for kernel in self.adopt_kernels(layers):
-            if not any(kernel.theta is v for x in fresh for v in x.weights):
-                kernel.assign_weight(kernel.theta)
-
-    def adopt_kernels(self, layers):
-        """Takes over kernels that exist, and hold `theta` already.
-
-        Args:
-            layers: list of Keras layers, built.
-
-        Returns:
-            List of the new `SparseKernel` objects: what another layer has
-            taken over is shared with it.
-        """
         found = {
             id(variable): variable
             for layer in layers
@@ -103,7 +71,6 @@ class PowerpropKernels:
             if variable.name in _KERNELS
         }
         names = collections.Counter(v.name for v in found.values())
-        new = []
         for variable in found.values():
             kernel = getattr(variable, "sparse_kernel", None)
             if kernel is None:
@@ -113,9 +80,7 @@ class PowerpropKernels:
                 kernel = SparseKernel(
                     self, variable.shape, self.alpha, name=name, theta=variable
                 )
-                new.append(kernel)
             self.sparse_kernels.append(kernel)
-        return new
 
     @contextlib.contextmanager
     def effective_kernels(self, training=False):

@@ -2,9 +2,7 @@ import functools
 
 import keras
 
-from keras_sparse_rl._checks import check_alpha
 from keras_sparse_rl.layers.powerprop_kernels import PowerpropKernels
-from keras_sparse_rl.layers.sparse_kernel import ThetaInitializer
 
 
 @keras.saving.register_keras_serializable(package="keras_sparse_rl")
@@ -23,7 +21,6 @@ class PowerpropMultiHeadAttention(
         key_dim: int, width of each head for queries and keys.
         *args, **kwargs: as in `keras.layers.MultiHeadAttention`; what is said
             of the kernels acts on the effective ones.
-        kernel_initializer: Keras initializer of the effective kernels.
         alpha: float, the exponent, at least 1.
 
     Call arguments:
@@ -54,20 +51,6 @@ class PowerpropMultiHeadAttention(
     ['query_kernel', 'key_kernel', 'value_kernel', 'attention_output_kernel']
     """
 
-    def __init__(
-        self, *args, kernel_initializer="glorot_uniform", alpha=2.0, **kwargs
-    ):
-        super().__init__(
-            *args,
-            # Keras copies it for each projection.
-            kernel_initializer=ThetaInitializer(
-                kernel_initializer, check_alpha(alpha)
-            ),
-            alpha=alpha,
-            **kwargs,
-        )
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-
     def build(self, query_shape, value_shape, key_shape=None):
         super().build(query_shape, value_shape, key_shape)
         self.adopt_kernels([self])
@@ -77,10 +60,3 @@ class PowerpropMultiHeadAttention(
     def call(self, *args, training=None, **kwargs):
         with self.effective_kernels(training):
             return super().call(*args, training=training, **kwargs)
-
-    def get_config(self):
-        config = super().get_config()
-        config["kernel_initializer"] = keras.initializers.serialize(
-            self.kernel_initializer
-        )
-        return config

@@ -2,6 +2,7 @@ import keras
 
 from keras_sparse_rl.layers.powerprop_kernels import PowerpropKernels
 from keras_sparse_rl.layers.powerprop_kernels import check_keras_cells
+from keras_sparse_rl.layers.powerprop_kernels import keras_cells
 
 
 @keras.saving.register_keras_serializable(package="keras_sparse_rl")
@@ -50,8 +51,8 @@ class PowerpropRNN(PowerpropKernels, keras.layers.RNN):
         check_keras_cells(self.cell)
 
     def build(self, sequences_shape, initial_state_shape=None):
-        with self.adopting_kernels(check_keras_cells(self.cell)):
-            super().build(sequences_shape, initial_state_shape)
+        super().build(sequences_shape, initial_state_shape)
+        self.adopt_kernels(keras_cells(self.cell))
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         with self.effective_kernels(training):

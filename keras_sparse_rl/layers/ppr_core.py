@@ -166,11 +166,6 @@ class PPRCore(PowerpropKernels, keras.layers.Layer):
         return not only_slow or self.starts["prediction"] == "keep"
 
     def build(self, inputs_shape):
-        adopted = [] if self.alpha is None else self._adopted()
-        with self.adopting_kernels(adopted):
-            self._build(inputs_shape)
-
-    def _build(self, inputs_shape):
         self._features = _features(inputs_shape)
         self._slow.build((None, None, self.units))
         sizes = {**self._features, "slow": self._slow.units}
@@ -188,6 +183,8 @@ class PPRCore(PowerpropKernels, keras.layers.Layer):
                 cell.build((None, sum(sizes[key] for key in seen) or 1))
         for layer in self._maps.values():
             layer.build((None, self._slow.units))
+        if self.alpha is not None:
+            self.adopt_kernels(self._adopted())
 
     def _seen(self, name):
         seen = self.inputs[name]
@@ -371,7 +368,9 @@ class PPRCore(PowerpropKernels, keras.layers.Layer):
                 sizes = leaves_of(self._cells[name].state_size)
                 ends = [sum(sizes[: k + 1]) for k in range(len(sizes) - 1)]
                 values = self._maps[name](output)
-                found[name] = ops.split(values, ends, axis=-1)
+                found[name] = [values]
+                if ends:
+                    found[name] = ops.split(values, ends, axis=-1)
         return found
 
     def _caught_up(self, state, training):

@@ -71,9 +71,9 @@ class ResettableRNN(PowerpropKernels, keras.layers.Layer):
         )
 
     def build(self, input_shape):
-        with self.adopting_kernels(self._adopted):
-            if not self._rnn.built:
-                self._rnn.build((*input_shape[:2], input_shape[2] + 1))
+        if not self._rnn.built:
+            self._rnn.build((*input_shape[:2], input_shape[2] + 1))
+        self.adopt_kernels(self._adopted)
 
     def initial_state(self, batch_size):
         """Zeros, as before the first step of an episode.

@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from keras_sparse_rl._checks import check_alpha
@@ -26,9 +27,9 @@ class SparseKernel:
         constraint: Keras constraint of the effective, masked kernel.
         name: str, put before the names of the variables when a layer has
             several kernels.
-        theta: Keras variable of that shape that exists already, optional: it
-            becomes `theta`, keeps its name, its regularizer and constraint,
-            and `initializer`, `regularizer` and `constraint` are not used.
+        theta: Keras variable of that shape, optional: a kernel that exists
+            already and becomes `theta`, under its name and with its own
+            regularizer and constraint.
 
     Attributes:
         theta: trained variable.
@@ -70,11 +71,15 @@ class SparseKernel:
         self.alpha = check_alpha(alpha)
         self.name = name
         prefix = f"{name}_" if name else ""
+        initializer = keras.initializers.get(initializer)
+        holds_weight = theta is not None and self.alpha != 1
         if theta is None:
             theta = layer.add_weight(
                 name=f"{prefix}theta",
                 shape=shape,
-                initializer=ThetaInitializer(initializer, self.alpha),
+                initializer=lambda shape, dtype=None: theta_from_weight(
+                    initializer(shape, dtype=dtype), self.alpha
+                ),
                 regularizer=keras.regularizers.get(regularizer),
                 constraint=keras.constraints.get(constraint),
                 autocast=False,
@@ -84,12 +89,19 @@ class SparseKernel:
         if theta.constraint is not None:
             theta.constraint = _KernelConstraint(theta.constraint, self)
         self.theta = theta
+
+        def initial_mask(shape, dtype=None):
+            if holds_weight:
+                # Keras may put off giving variables their values, and then
+                # does so in order: only here has theta its own for sure.
+                with tf.init_scope():
+                    self.assign_weight(theta)
+            return ops.full(shape, FORWARD | BACKWARD, dtype=dtype)
+
         self.mask = layer.add_weight(
             name=f"{prefix}mask",
             shape=shape,
-            initializer=lambda shape, dtype=None: ops.full(
-                shape, FORWARD | BACKWARD, dtype=dtype
-            ),
+            initializer=initial_mask,
             dtype="uint8",
             trainable=False,
             autocast=False,
@@ -181,32 +193,6 @@ class SparseKernel:
         self.theta.assign(
             ops.where(where, ops.zeros_like(self.theta), self.theta)
         )
-
-
-class ThetaInitializer(keras.initializers.Initializer):
-    """Draws an effective weight and gives the `theta` that stands for it.
-
-    Args:
-        initializer: Keras initializer of the effective weight.
-        alpha: float, the exponent of Powerpropagation, at least 1.
-
-    Example:
-
-    >>> from keras_sparse_rl.layers.sparse_kernel import ThetaInitializer
-    >>> ThetaInitializer("ones", alpha=2.0)((2,)).numpy().tolist()
-    [1.0, 1.0]
-    """
-
-    def __init__(self, initializer, alpha):
-        self.initializer = keras.initializers.get(initializer)
-        self.alpha = alpha
-
-    def __call__(self, shape, dtype=None):
-        weight = self.initializer(shape, dtype=dtype)
-        return theta_from_weight(weight, self.alpha)
-
-    def get_config(self):
-        return {"initializer": self.initializer, "alpha": self.alpha}
 
 
 class _KernelRegularizer(keras.regularizers.Regularizer):
