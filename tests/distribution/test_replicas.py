@@ -24,7 +24,7 @@ def test_two_replicas_have_the_same_masks_after_every_step(two_replicas):
         model.set_weights(weights)
         # The recorder compares the replicas after every step.
         masks = training.masks_by_step(model, name)["masks"]
-        assert len(masks) == 8
+        assert len(masks) == 4
         changes = (masks[1:] != masks[:-1]).any(axis=1)
         assert changes.any() == (name != "StaticSparsity")
 

@@ -56,7 +56,7 @@ class Recorder(keras.callbacks.Callback):
 
 
 def masks_by_step(model, name):
-    """Masks and weights after every step of two epochs under a callback."""
+    """Masks and weights after every step of an epoch under a callback."""
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.DATA
@@ -69,7 +69,6 @@ def masks_by_step(model, name):
     recorder = Recorder()
     history = model.fit(
         data.with_options(options),
-        epochs=2,
         verbose=0,
         callbacks=[CALLBACKS[name](), recorder],
     ).history
