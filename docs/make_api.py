@@ -14,6 +14,7 @@ MODULES = {
     "callbacks": "For `fit`, and for `agents.train`.",
     "optimizers": "",
     "sparsity": "Masks, densities and schedules; tools for whole models.",
+    "distribution": "Data-parallel training on several machines.",
     "gradients": "Gradients as lists of tensors.",
     "losses": "Pure functions of `(batch, time, ...)` tensors, and Keras "
     "losses for logged data.",

@@ -66,9 +66,9 @@ class RandomSegments(keras.utils.PyDataset):
         return self.numbers[at[:, :-1]], self.numbers[at[:, 1:]]
 
 
-def build(core, num_symbols, name):
+def build(core, num_symbols, name, width=WIDTH):
     inputs = keras.Input((None,), dtype="int32")
-    x = keras.layers.Embedding(num_symbols, WIDTH)(inputs)
+    x = keras.layers.Embedding(num_symbols, width)(inputs)
     x = core(x)
     logits = keras.layers.Dense(num_symbols)(x)
     return keras.Model(inputs, logits, name=name)

@@ -20,7 +20,14 @@ from keras_sparse_rl.layers.powerprop_depthwise_conv2d import (
 )
 from keras_sparse_rl.layers.powerprop_einsum_dense import PowerpropEinsumDense
 from keras_sparse_rl.layers.powerprop_embedding import PowerpropEmbedding
+from keras_sparse_rl.layers.powerprop_gru import PowerpropGRU
 from keras_sparse_rl.layers.powerprop_layer import PowerpropLayer
+from keras_sparse_rl.layers.powerprop_lstm import PowerpropLSTM
+from keras_sparse_rl.layers.powerprop_multi_head_attention import (
+    PowerpropMultiHeadAttention,
+)
+from keras_sparse_rl.layers.powerprop_rnn import PowerpropRNN
+from keras_sparse_rl.layers.powerprop_simple_rnn import PowerpropSimpleRNN
 from keras_sparse_rl.layers.powerprop_spatial import PowerpropSpatial
 from keras_sparse_rl.layers.ppr_core import PPRCore
 from keras_sparse_rl.layers.relative_multi_head_attention import (

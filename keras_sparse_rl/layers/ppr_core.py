@@ -8,6 +8,8 @@ from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl._checks import fits
 from keras_sparse_rl.layers.intervals import interval_phase
 from keras_sparse_rl.layers.intervals import over_steps
+from keras_sparse_rl.layers.powerprop_kernels import PowerpropKernels
+from keras_sparse_rl.layers.powerprop_kernels import check_keras_cells
 from keras_sparse_rl.layers.slow_core import SlowCell
 from keras_sparse_rl.layers.slow_core import SlowLayer
 from keras_sparse_rl.layers.slow_core import leaves_of
@@ -21,7 +23,7 @@ STARTS = {"perception": "zeros", "prediction": "slow", "reaction": "slow"}
 
 
 @keras.saving.register_keras_serializable(package="keras_sparse_rl")
-class PPRCore(keras.layers.Layer):
+class PPRCore(PowerpropKernels, keras.layers.Layer):
     """Perception, prediction and reaction around a slow memory.
 
     See "Perception-Prediction-Reaction Agents for Deep Reinforcement
@@ -54,6 +56,10 @@ class PPRCore(keras.layers.Layer):
             `"zeros"`, `"slow"` (the slow core's state; if the cells differ, a
             learned linear map of its output) or `"keep"` (goes on).
         return_state: bool, whether the new state is returned too.
+        alpha: float, at least 1, the exponent of Powerpropagation: makes the
+            kernels of all cells and maps sparse-ready (`sparse_kernels`), if
+            the cells are Keras' own. None for plain ones. A `GTrXL` as
+            `slow_cell` has an `alpha` of its own.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -104,9 +110,10 @@ class PPRCore(keras.layers.Layer):
         inputs=None,
         starts=None,
         return_state=False,
+        alpha=None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(alpha=alpha, **kwargs)
         self.units = check_integer("units", units)
         self.slow_period = check_integer("slow_period", slow_period)
         self.cell = _check_cell(cell, self.units)
@@ -132,6 +139,16 @@ class PPRCore(keras.layers.Layer):
             if self.starts[name] == "slow"
             and self._slow.leaf_sizes != leaves_of(self._cells[name].state_size)
         }
+        if alpha is not None:
+            self._adopted()
+
+    def _adopted(self):
+        """The layers whose kernels `alpha` is about."""
+        cells = list(self._cells.values())
+        if isinstance(self._slow, SlowCell):
+            cells.append(self._slow.cell)
+        found = [part for cell in cells for part in check_keras_cells(cell)]
+        return [*found, *self._maps.values()]
 
     def _new_cell(self, name):
         if isinstance(self.cell, str):
@@ -166,6 +183,8 @@ class PPRCore(keras.layers.Layer):
                 cell.build((None, sum(sizes[key] for key in seen) or 1))
         for layer in self._maps.values():
             layer.build((None, self._slow.units))
+        if self.alpha is not None:
+            self.adopt_kernels(self._adopted())
 
     def _seen(self, name):
         seen = self.inputs[name]
@@ -208,9 +227,10 @@ class PPRCore(keras.layers.Layer):
             self.build(keras.tree.map_structure(lambda x: x.shape, inputs))
         if is_first is not None:
             is_first = ops.expand_dims(is_first, 1)
-        outputs, state = self._advance(
-            inputs, state, is_first, None, training, False
-        )
+        with self.effective_kernels(training):
+            outputs, state = self._advance(
+                inputs, state, is_first, None, training, False
+            )
         return outputs["reaction"][:, 0], state
 
     def call(
@@ -227,9 +247,10 @@ class PPRCore(keras.layers.Layer):
         mask = next(
             (m for m in keras.tree.flatten(mask) if m is not None), None
         )
-        outputs, state = self._advance(
-            inputs, state, is_first, mask, training, return_cores
-        )
+        with self.effective_kernels(training):
+            outputs, state = self._advance(
+                inputs, state, is_first, mask, training, return_cores
+            )
         if not return_cores:
             outputs = outputs["reaction"]
         return (outputs, state) if self.return_state else outputs
@@ -347,7 +368,9 @@ class PPRCore(keras.layers.Layer):
                 sizes = leaves_of(self._cells[name].state_size)
                 ends = [sum(sizes[: k + 1]) for k in range(len(sizes) - 1)]
                 values = self._maps[name](output)
-                found[name] = ops.split(values, ends, axis=-1)
+                found[name] = [values]
+                if ends:
+                    found[name] = ops.split(values, ends, axis=-1)
         return found
 
     def _caught_up(self, state, training):

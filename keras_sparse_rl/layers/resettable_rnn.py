@@ -1,9 +1,12 @@
 import keras
 from keras import ops
 
+from keras_sparse_rl.layers.powerprop_kernels import PowerpropKernels
+from keras_sparse_rl.layers.powerprop_kernels import check_keras_cells
+
 
 @keras.saving.register_keras_serializable(package="keras_sparse_rl")
-class ResettableRNN(keras.layers.Layer):
+class ResettableRNN(PowerpropKernels, keras.layers.Layer):
     """A recurrent network with explicit state that forgets where told to.
 
     Any Keras cell as the memory of an agent, with the call arguments of
@@ -14,6 +17,9 @@ class ResettableRNN(keras.layers.Layer):
         cell: a Keras cell (`keras.layers.LSTMCell(64)`), or a recurrent layer
             (`keras.layers.LSTM(64)`), whose cell is taken.
         return_state: bool, whether the new state is returned too.
+        alpha: float, at least 1, the exponent of Powerpropagation: makes the
+            cell's kernels sparse-ready (`sparse_kernels`), if it is one of
+            Keras. None for plain ones.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -32,7 +38,8 @@ class ResettableRNN(keras.layers.Layer):
         (an LSTM's hidden and cell state), each `(batch, units)`.
 
     Raises:
-        ValueError: if `cell` is no cell, or the state does not fit it.
+        ValueError: if `cell` is no cell, or none of Keras where `alpha` is
+            given, or if the state does not fit it.
 
     Example:
 
@@ -44,8 +51,8 @@ class ResettableRNN(keras.layers.Layer):
     (TensorShape([2, 3, 4]), ['state_0', 'state_1'])
     """
 
-    def __init__(self, cell, return_state=False, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, cell, return_state=False, alpha=None, **kwargs):
+        super().__init__(alpha=alpha, **kwargs)
         if isinstance(cell, keras.layers.RNN):
             cell = cell.cell
         if not hasattr(cell, "state_size") or not isinstance(
@@ -56,6 +63,7 @@ class ResettableRNN(keras.layers.Layer):
                 f"64). Received: cell={cell!r} of type {type(cell)}."
             )
         self.cell = cell
+        self._adopted = [] if alpha is None else check_keras_cells(cell)
         self.return_state = return_state
         self.supports_masking = True
         self._rnn = keras.layers.RNN(
@@ -65,6 +73,7 @@ class ResettableRNN(keras.layers.Layer):
     def build(self, input_shape):
         if not self._rnn.built:
             self._rnn.build((*input_shape[:2], input_shape[2] + 1))
+        self.adopt_kernels(self._adopted)
 
     def initial_state(self, batch_size):
         """Zeros, as before the first step of an episode.
@@ -89,21 +98,25 @@ class ResettableRNN(keras.layers.Layer):
             self.cell.state_size, self._as_list(state)
         )
         inputs = ops.concatenate([inputs, flag], axis=-1)
+        with self.effective_kernels(training):
+            outputs, states = self._run(inputs, state, mask, training)
+        if not self.return_state:
+            return outputs
+        return outputs, _as_dict(keras.tree.flatten(states))
+
+    def _run(self, inputs, state, mask, training):
         if inputs.shape[1] == 1 and mask is None:  # acting needs no loop
             outputs, states = self._rnn.cell(
                 inputs[:, 0], state, training=training
             )
-            outputs = ops.expand_dims(outputs, 1)
-        else:
-            outputs, *states = self._rnn(
-                inputs,
-                initial_state=state if isinstance(state, list) else [state],
-                mask=mask,
-                training=training,
-            )
-        if not self.return_state:
-            return outputs
-        return outputs, _as_dict(keras.tree.flatten(states))
+            return ops.expand_dims(outputs, 1), states
+        outputs, *states = self._rnn(
+            inputs,
+            initial_state=state if isinstance(state, list) else [state],
+            mask=mask,
+            training=training,
+        )
+        return outputs, states
 
     def _as_list(self, state):
         leaves = keras.tree.flatten(self.cell.state_size)

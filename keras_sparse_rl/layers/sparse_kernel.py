@@ -1,5 +1,6 @@
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from keras_sparse_rl._checks import check_alpha
@@ -26,6 +27,9 @@ class SparseKernel:
         constraint: Keras constraint of the effective, masked kernel.
         name: str, put before the names of the variables when a layer has
             several kernels.
+        theta: Keras variable of that shape, optional: a kernel that exists
+            already and becomes `theta`, under its name and with its own
+            regularizer and constraint.
 
     Attributes:
         theta: trained variable.
@@ -61,36 +65,43 @@ class SparseKernel:
         regularizer=None,
         constraint=None,
         name=None,
+        theta=None,
     ):
         self.layer = layer
         self.alpha = check_alpha(alpha)
         self.name = name
         prefix = f"{name}_" if name else ""
         initializer = keras.initializers.get(initializer)
-        if regularizer is not None:
-            regularizer = _KernelRegularizer(
-                keras.regularizers.get(regularizer), self
+        holds_weight = theta is not None and self.alpha != 1
+        if theta is None:
+            theta = layer.add_weight(
+                name=f"{prefix}theta",
+                shape=shape,
+                initializer=lambda shape, dtype=None: theta_from_weight(
+                    initializer(shape, dtype=dtype), self.alpha
+                ),
+                regularizer=keras.regularizers.get(regularizer),
+                constraint=keras.constraints.get(constraint),
+                autocast=False,
             )
-        if constraint is not None:
-            constraint = _KernelConstraint(
-                keras.constraints.get(constraint), self
-            )
-        self.theta = layer.add_weight(
-            name=f"{prefix}theta",
-            shape=shape,
-            initializer=lambda shape, dtype=None: theta_from_weight(
-                initializer(shape, dtype=dtype), self.alpha
-            ),
-            regularizer=regularizer,
-            constraint=constraint,
-            autocast=False,
-        )
+        if theta.regularizer is not None:
+            theta.regularizer = _KernelRegularizer(theta.regularizer, self)
+        if theta.constraint is not None:
+            theta.constraint = _KernelConstraint(theta.constraint, self)
+        self.theta = theta
+
+        def initial_mask(shape, dtype=None):
+            if holds_weight:
+                # Keras may put off giving variables their values, and then
+                # does so in order: only here has theta its own for sure.
+                with tf.init_scope():
+                    self.assign_weight(theta)
+            return ops.full(shape, FORWARD | BACKWARD, dtype=dtype)
+
         self.mask = layer.add_weight(
             name=f"{prefix}mask",
             shape=shape,
-            initializer=lambda shape, dtype=None: ops.full(
-                shape, FORWARD | BACKWARD, dtype=dtype
-            ),
+            initializer=initial_mask,
             dtype="uint8",
             trainable=False,
             autocast=False,

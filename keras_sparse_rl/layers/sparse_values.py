@@ -42,6 +42,9 @@ class SparseValues:
         regularizer: Keras regularizer, applied to the vector of effective
             weights in A.
 
+    Raises:
+        ValueError: if several machines train the layer together.
+
     Attributes:
         theta: trained variable `(capacity,)`.
         mask: `uint8` variable `(capacity,)`, bits as in `sparsity.masks`.
@@ -71,6 +74,7 @@ class SparseValues:
         initializer="glorot_uniform",
         regularizer=None,
     ):
+        _refuse_several_workers(layer)
         self.layer = layer
         self.shape = tuple(shape)
         self.alpha = check_alpha(alpha)
@@ -378,6 +382,19 @@ class SparseValues:
             # The pages go back to the file until the next refresh.
             if hasattr(mmap, "MADV_DONTNEED"):
                 self._reservoir._mmap.madvise(mmap.MADV_DONTNEED)
+
+
+def _refuse_several_workers(layer):
+    strategy = tf.distribute.get_strategy()
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        workers = strategy.cluster_resolver.cluster_spec().as_dict()
+        if sum(map(len, workers.values())) > 1:
+            raise ValueError(
+                f"Layer '{layer.name}' keeps its resting weights on the host "
+                "of each worker, where they would differ. Train masked layers "
+                "(PowerpropDense, sparsify(model, execution='dense')) on "
+                "several machines, and change the execution afterwards."
+            )
 
 
 def _on_the_host(array):

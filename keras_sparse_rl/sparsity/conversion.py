@@ -29,6 +29,11 @@ def powerprop_classes():
         keras.layers.DepthwiseConv2D: layers.PowerpropDepthwiseConv2D,
         keras.layers.EinsumDense: layers.PowerpropEinsumDense,
         keras.layers.Embedding: layers.PowerpropEmbedding,
+        keras.layers.LSTM: layers.PowerpropLSTM,
+        keras.layers.GRU: layers.PowerpropGRU,
+        keras.layers.SimpleRNN: layers.PowerpropSimpleRNN,
+        keras.layers.RNN: layers.PowerpropRNN,
+        keras.layers.MultiHeadAttention: layers.PowerpropMultiHeadAttention,
     }
 
 
@@ -51,7 +56,44 @@ def composite_classes():
         layers.RelativeMultiHeadAttention,
         layers.Gate,
         layers.EpisodicLSTM,
+        layers.ResettableRNN,
+        layers.PPRCore,
     )
+
+
+def has_known_cells(layer):
+    """Whether the cells of a recurrent layer, if any, are Keras' own."""
+    from keras_sparse_rl.layers.powerprop_kernels import keras_cells
+
+    cells = [getattr(layer, name, None) for name in ("cell", "slow_cell")]
+    return all(keras_cells(x) for x in cells if hasattr(x, "state_size"))
+
+
+def inner_layers(layer):
+    """The layers that a wrapper applies; none for any other layer."""
+    from keras_sparse_rl import layers
+
+    if type(layer) is keras.layers.Bidirectional:
+        return [layer.forward_layer, layer.backward_layer]
+    if type(layer) in (keras.layers.TimeDistributed, layers.OverTime):
+        return [layer.layer]
+    return []
+
+
+def leaf_layers(layer):
+    """The layers of a model, through the models and wrappers inside it.
+
+    Args:
+        layer: Keras model or layer.
+
+    Yields:
+        Keras layers, in order; `layer` itself if there are none inside.
+    """
+    inner = layer.layers if is_open(layer) else inner_layers(layer)
+    if not inner:
+        yield layer
+    for part in inner:
+        yield from leaf_layers(part)
 
 
 def copy_weights(layer, new):
@@ -119,8 +161,15 @@ def convert_layer(layer, target_class, **arguments):
         "dtype",
         "activity_regularizer",
     }
-    if target_class is not type(layer):
+    if issubclass(type(layer), target_class) and target_class is not type(
+        layer
+    ):
+        del config["alpha"]
+    elif not issubclass(target_class, type(layer)):
         config = {k: v for k, v in config.items() if k in accepted}
+    slow_cell = config.get("slow_cell")
+    if isinstance(slow_cell, dict) and "alpha" in slow_cell["config"]:
+        slow_cell["config"]["alpha"] = arguments["alpha"]
     return target_class.from_config({**config, **arguments})
 
 
@@ -143,6 +192,10 @@ def clone_with(model, convert):
     pairs = []
 
     def clone_function(layer):
+        if is_open(layer):
+            return clone_model(layer)
+        if inner_layers(layer):
+            return clone_wrapper(layer)
         new = convert(layer)
         if new is None:
             new = _copy(layer)
@@ -151,12 +204,28 @@ def clone_with(model, convert):
             pairs.append((layer, new))
         return new
 
-    clone = keras.models.clone_model(
-        model, clone_function=clone_function, recursive=True
-    )
-    if not clone.built:
-        clone.build(model.input_shape)
-    return clone, pairs
+    def clone_model(model):
+        clone = keras.models.clone_model(
+            model, clone_function=clone_function, recursive=True
+        )
+        if not clone.built:
+            clone.build(model.input_shape)
+        return clone
+
+    def clone_wrapper(layer):
+        config = layer.get_config()
+        for name in ("layer", "backward_layer"):
+            config.pop(name, None)
+        inner = inner_layers(layer)
+        if len(inner) == 1:
+            return type(layer)(clone_function(inner[0]), **config)
+        forward, backward = (convert(x) or _copy(x) for x in inner)
+        new = type(layer)(forward, backward_layer=backward, **config)
+        # Keras has made the layer that runs forward anew.
+        pairs.extend(zip(inner, inner_layers(new)))
+        return new
+
+    return clone_model(model), pairs
 
 
 def _copy(layer):
@@ -186,8 +255,13 @@ def check_model(model):
     _refuse_subclassed(model)
 
 
+def is_open(layer):
+    """Whether a layer is a model that can be taken apart."""
+    return isinstance(layer, (keras.Sequential, _functional_class()))
+
+
 def _refuse_subclassed(model):
-    if not isinstance(model, (keras.Sequential, _functional_class())):
+    if not is_open(model):
         raise TypeError(
             f"Model '{model.name}' is a subclass of keras.Model "
             f"({type(model).__name__}), whose layers cannot be exchanged from "

@@ -11,7 +11,8 @@ def positions(layer):
     """The number of products that each weight takes part in, per example.
 
     1 for a dense layer on vectors, the number of output pixels for a
-    convolution, 0 for a look-up or a layer of vectors (a normalization).
+    convolution, of steps for a recurrent layer, 0 for a look-up or a layer of
+    vectors (a normalization).
 
     Args:
         layer: Keras layer, built. Unknown lengths count as 1.
@@ -25,7 +26,15 @@ def positions(layer):
         return None if is_product else 0
     if kind is keras.layers.Embedding:
         return 0
-    inputs = layer.get_build_config()["input_shape"]
+    if kind is keras.layers.MultiHeadAttention:
+        return None
+    shapes = layer.get_build_config()
+    if issubclass(kind, keras.layers.RNN):
+        # Keras files one shape and several differently.
+        shapes = {**shapes, **shapes.get("shapes_dict", {})}
+        inputs = shapes.get("sequences_shape", shapes.get("input_shape"))
+        return inputs[1] or 1
+    inputs = shapes["input_shape"]
     if kind is keras.layers.Dense:
         return _product(inputs[1:-1])
     outputs = layer.compute_output_shape(inputs)

@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 
 from keras_sparse_rl._checks import check_alpha
@@ -8,6 +10,10 @@ from keras_sparse_rl.sparsity.conversion import clone_with
 from keras_sparse_rl.sparsity.conversion import composite_classes
 from keras_sparse_rl.sparsity.conversion import convert_layer
 from keras_sparse_rl.sparsity.conversion import copy_weights
+from keras_sparse_rl.sparsity.conversion import has_known_cells
+from keras_sparse_rl.sparsity.conversion import inner_layers
+from keras_sparse_rl.sparsity.conversion import is_open
+from keras_sparse_rl.sparsity.conversion import leaf_layers
 from keras_sparse_rl.sparsity.conversion import powerprop_classes
 
 
@@ -21,13 +27,16 @@ def sparsify(
 ):
     """Turns a Keras model into one that can be trained sparse.
 
-    `Dense`, `Conv1D`, `Conv2D`, `DepthwiseConv2D` and `EinsumDense` layers
-    become Powerprop layers with the same effective weights, and so do the
-    projections inside `GTrXL`, `RelativeMultiHeadAttention` and gates: the new
-    model computes what the old one did (to 1e-6, relative). The last layer with
-    weights, layers that give an output of the model, and embeddings stay
-    plain Keras unless `densities` names them; so does every other kind of
-    layer. The result is not compiled.
+    `Dense`, `Conv1D`, `Conv2D`, `DepthwiseConv2D`, `EinsumDense`, `LSTM`,
+    `GRU`, `SimpleRNN`, `RNN` of their cells, and `MultiHeadAttention` layers
+    become Powerprop layers with the same effective weights, also inside
+    `TimeDistributed`, `Bidirectional` and `OverTime`, and so do the matrices
+    inside `GTrXL`, `RelativeMultiHeadAttention`, gates, `EpisodicLSTM`,
+    `ResettableRNN` and `PPRCore`: the new model computes what the old one did
+    (to 1e-6, relative). The last layer with weights, layers that give an
+    output of the model, and embeddings stay plain Keras unless `densities`
+    names them. Every other kind of layer with a kernel stays dense, and a
+    warning names it. The result is not compiled.
 
     Args:
         model: Sequential or functional Keras model, built; models inside it
@@ -81,7 +90,7 @@ def sparsify(
     named = _named_layers(model, densities or {})
     last = _last_layers(model)
 
-    converted = []
+    converted, left = [], []
 
     def convert(layer):
         if type(layer) in _exchangeable(execution):
@@ -89,13 +98,15 @@ def sparsify(
             if execution == "dense":
                 return convert_layer(layer, classes[keras.layers.Dense])
             return _sparse_dense(layer, execution, density, backward_density)
+        spared = id(layer) in last or isinstance(layer, keras.layers.Embedding)
+        if spared and id(layer) not in named:
+            return None
         target = classes.get(type(layer))
         if isinstance(layer, composite_classes()) and layer.alpha is None:
             target = type(layer)
-        if target is None:
-            return None
-        spared = id(layer) in last or isinstance(layer, keras.layers.Embedding)
-        if spared and id(layer) not in named:
+        if target is None or not has_known_cells(layer):
+            if _has_plain_kernel(layer):
+                left.append(layer.name)
             return None
         converted.append(layer)
         if execution != "dense" and type(layer) is keras.layers.Dense:
@@ -121,10 +132,24 @@ def sparsify(
         raise ValueError(
             f"Model '{model.name}' has no layer that `sparsify` turns into a "
             "sparse one: Dense, Conv1D, Conv2D, DepthwiseConv2D, "
-            "EinsumDense and GTrXL but for the last layer, and whatever "
-            "`densities` names."
+            "EinsumDense, LSTM, GRU, SimpleRNN, MultiHeadAttention and GTrXL "
+            "but for the last layer, and whatever `densities` names."
+        )
+    if left:
+        warnings.warn(
+            f"Layers {left} of model '{model.name}' stay dense: `sparsify` "
+            "does not know their kernels.",
+            stacklevel=2,
         )
     return sparse
+
+
+def _has_plain_kernel(layer):
+    """Whether a layer trains matrices that no mask can make sparse."""
+    return any(
+        len(v.shape) > 1 and not hasattr(v, "sparse_kernel")
+        for v in getattr(layer, "trainable_variables", [])
+    )
 
 
 def _exchangeable(execution):
@@ -174,9 +199,10 @@ def _named_layers(model, densities):
                 f"`densities` names {key!r}, but model '{model.name}' has no "
                 f"such layer. It has: {[layer.name for layer in layers]}."
             )
-        for layer in found:
-            composite = isinstance(layer, composite_classes())
-            if type(layer) not in classes and not composite:
+        for layer in [leaf for x in found for leaf in leaf_layers(x)]:
+            known = type(layer) in classes
+            known = known or isinstance(layer, composite_classes())
+            if not known or not has_known_cells(layer):
                 raise ValueError(
                     f"Layer '{layer.name}' is of type "
                     f"{type(layer).__name__}, which `sparsify` cannot turn "
@@ -201,14 +227,14 @@ def _prune_named(pairs, named):
 
 def _last_layers(model):
     """Ids of the last layer with weights and of those that are outputs."""
-    weighted = [layer for layer in _walk(model) if layer.weights]
     outputs = {id(tensor) for tensor in model.outputs}
-    last = {
-        id(layer)
-        for layer in weighted
-        if layer in model.layers and _single_output(layer) in outputs
-    }
-    return last | {id(layer) for layer in weighted[-1:]}
+    weighted = [layer for layer in model.layers if layer.weights]
+    last = set()
+    for layer in weighted:
+        if layer is weighted[-1] or _single_output(layer) in outputs:
+            for part in inner_layers(layer) or [layer]:
+                last |= _last_layers(part) if is_open(part) else {id(part)}
+    return last
 
 
 def _single_output(layer):
@@ -220,9 +246,12 @@ def _single_output(layer):
 
 
 def _walk(model):
-    """The layers of a model and of the models inside it, in order."""
+    """All layers but models, in order; wrappers before what they wrap."""
     for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _walk(layer)
-        else:
+        if not is_open(layer):
             yield layer
+        for part in [layer] if is_open(layer) else inner_layers(layer):
+            if is_open(part):
+                yield from _walk(part)
+            else:
+                yield part

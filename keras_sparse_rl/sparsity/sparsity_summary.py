@@ -133,9 +133,12 @@ def _itemsize(variable):
 
 
 def _plain_kernel_size(layer):
-    if isinstance(layer, tuple(powerprop_classes())):
-        return math.prod(layer.weights[0].shape)
-    return 0
+    if not isinstance(layer, tuple(powerprop_classes())):
+        return 0
+    kernels = layer.weights[:1]
+    if isinstance(layer, keras.layers.RNN):
+        kernels = [v for v in layer.weights if v.name.endswith("kernel")]
+    return sum(math.prod(kernel.shape) for kernel in kernels)
 
 
 def _table(summary):
