@@ -14,6 +14,7 @@ MODULES = {
     "callbacks": "For `fit`, and for `agents.train`.",
     "optimizers": "",
     "sparsity": "Masks, densities and schedules; tools for whole models.",
+    "continual": "One task after another, none forgotten.",
     "gradients": "Gradients as lists of tensors.",
     "losses": "Pure functions of `(batch, time, ...)` tensors, and Keras "
     "losses for logged data.",

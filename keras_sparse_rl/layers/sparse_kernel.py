@@ -67,6 +67,12 @@ class SparseKernel:
         self.name = name
         prefix = f"{name}_" if name else ""
         initializer = keras.initializers.get(initializer)
+
+        def initial_theta(shape, dtype=None):
+            weight = initializer(shape, dtype=dtype)
+            return theta_from_weight(weight, self.alpha)
+
+        self._initial_theta = initial_theta
         if regularizer is not None:
             regularizer = _KernelRegularizer(
                 keras.regularizers.get(regularizer), self
@@ -78,9 +84,7 @@ class SparseKernel:
         self.theta = layer.add_weight(
             name=f"{prefix}theta",
             shape=shape,
-            initializer=lambda shape, dtype=None: theta_from_weight(
-                initializer(shape, dtype=dtype), self.alpha
-            ),
+            initializer=initial_theta,
             regularizer=regularizer,
             constraint=constraint,
             autocast=False,
@@ -182,6 +186,11 @@ class SparseKernel:
         self.theta.assign(
             ops.where(where, ops.zeros_like(self.theta), self.theta)
         )
+
+    def start_anew(self, where):
+        """Initializes weights again where a boolean array says so."""
+        initial = self._initial_theta(self.shape, dtype=self.theta.dtype)
+        self.theta.assign(ops.where(where, initial, self.theta))
 
 
 class _KernelRegularizer(keras.regularizers.Regularizer):
