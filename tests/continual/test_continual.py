@@ -49,12 +49,14 @@ def network(alpha=2.0):
     )
 
 
-def compiled(model=None, rule="adamw", **arguments):
+def compiled(model=None, rule="adamw", run_eagerly=True, **arguments):
+    """Eager: the few steps of most tests take less than tracing them."""
     model = model or TaskModel(network())
     model.compile(
         Powerprop(RULES[rule]()),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
+        run_eagerly=run_eagerly,
         **arguments,
     )
     return model
@@ -82,7 +84,7 @@ def learn(model, callback, task, epochs=4, more=(), **arguments):
 def learned():
     """A model of two tasks, what it said after each, and the callbacks."""
     keras.utils.set_random_seed(0)
-    model = compiled()
+    model = compiled(run_eagerly=False)
     outputs, callbacks = [], []
     for task in range(2):
         callbacks.append(efficient(task))
@@ -315,7 +317,7 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_same(tmp_path):
 
 def test_mixed_precision_xla_and_steps_per_execution():
     keras.config.set_dtype_policy("mixed_float16")
-    model = compiled(jit_compile=True, steps_per_execution=2)
+    model = compiled(run_eagerly=False, jit_compile=True, steps_per_execution=2)
     outputs = []
     for task in range(2):
         learn(model, efficient(task), task, epochs=1)
@@ -326,7 +328,7 @@ def test_mixed_precision_xla_and_steps_per_execution():
 
 def test_two_replicas_keep_the_same(two_replicas):
     with two_replicas.scope():
-        model = compiled(rule="momentum")
+        model = compiled(rule="momentum", run_eagerly=False)
     outputs = []
     for task in range(2):
         learn(model, packnet(task), task, epochs=1)
