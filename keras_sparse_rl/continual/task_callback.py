@@ -88,9 +88,10 @@ class TaskCallback(keras.callbacks.Callback):
 
 def _start_anew(optimizer, model):
     """Gives an optimizer the variables of a new one, the rate apart."""
-    fresh = type(optimizer).from_config(optimizer.get_config())
-    fresh.build(model.trainable_variables)
+    with model.distribute_strategy.scope():
+        fresh = type(optimizer).from_config(optimizer.get_config())
+        fresh.build(model.trainable_variables)
     for variable, value in zip(
         optimizer.variables, fresh.variables, strict=True
     ):
-        variable.assign(value)
+        variable.assign(keras.ops.convert_to_numpy(value))
