@@ -28,6 +28,7 @@ EXTRAS = {
         "tf-keras",
         "wrapt",
     ],
+    "litert": ["ai-edge-litert>=1.2"],
     "ray": ["ray>=2.10"],
     "examples": ["matplotlib>=3.7", "tensorboard>=2.18"],
     "dev": [

@@ -15,6 +15,7 @@ MODULES = {
     "optimizers": "",
     "sparsity": "Masks, densities and schedules; tools for whole models.",
     "distribution": "Data-parallel training on several machines.",
+    "continual": "One task after another, none forgotten.",
     "gradients": "Gradients as lists of tensors.",
     "losses": "Pure functions of `(batch, time, ...)` tensors, and Keras "
     "losses for logged data.",

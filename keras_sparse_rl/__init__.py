@@ -7,6 +7,7 @@ imported at first use, so that everything else does without.
 import importlib
 
 from keras_sparse_rl import callbacks
+from keras_sparse_rl import continual
 from keras_sparse_rl import distribution
 from keras_sparse_rl import gradients
 from keras_sparse_rl import layers

@@ -231,15 +231,7 @@ class SparsityCallback(keras.callbacks.Callback):
 
     def require_powerprop(self, reason):
         """Raises unless the optimizer keeps its hands off resting weights."""
-        optimizer = inner_optimizer(self.model)
-        if not hasattr(optimizer, "sparse_kernel_slots"):
-            raise ValueError(
-                f"{type(self).__name__} needs an optimizer that {reason}, and "
-                f"{type(optimizer).__name__} does not. "
-                f"{powerprop_advice(optimizer)}"
-            )
-        if not optimizer.built:
-            optimizer.build(self.model.trainable_variables)
+        require_powerprop(self, reason)
 
 
 def inner_optimizer(model):
@@ -248,3 +240,21 @@ def inner_optimizer(model):
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return optimizer.inner_optimizer
     return optimizer
+
+
+def require_powerprop(callback, reason):
+    """Raises unless the optimizer keeps its hands off resting weights.
+
+    Args:
+        callback: Keras callback with its model.
+        reason: str, what the callback needs an optimizer to do.
+    """
+    optimizer = inner_optimizer(callback.model)
+    if not hasattr(optimizer, "sparse_kernel_slots"):
+        raise ValueError(
+            f"{type(callback).__name__} needs an optimizer that {reason}, and "
+            f"{type(optimizer).__name__} does not. "
+            f"{powerprop_advice(optimizer)}"
+        )
+    if not optimizer.built:
+        optimizer.build(callback.model.trainable_variables)

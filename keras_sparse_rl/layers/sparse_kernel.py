@@ -72,6 +72,7 @@ class SparseKernel:
         self.name = name
         prefix = f"{name}_" if name else ""
         initializer = keras.initializers.get(initializer)
+        self._initializer = initializer
         holds_weight = theta is not None and self.alpha != 1
         if theta is None:
             theta = layer.add_weight(
@@ -193,6 +194,12 @@ class SparseKernel:
         self.theta.assign(
             ops.where(where, ops.zeros_like(self.theta), self.theta)
         )
+
+    def start_anew(self, where):
+        """Initializes weights again where a boolean array says so."""
+        weight = self._initializer(self.shape, dtype=self.theta.dtype)
+        initial = theta_from_weight(weight, self.alpha)
+        self.theta.assign(ops.where(where, initial, self.theta))
 
 
 class _KernelRegularizer(keras.regularizers.Regularizer):

@@ -4,6 +4,8 @@ from keras_sparse_rl.sparsity.constant_schedule import ConstantSchedule
 from keras_sparse_rl.sparsity.densify import densify
 from keras_sparse_rl.sparsity.densities import erk_densities
 from keras_sparse_rl.sparsity.densities import uniform_densities
+from keras_sparse_rl.sparsity.export_litert import export_litert
+from keras_sparse_rl.sparsity.load_litert import load_litert
 from keras_sparse_rl.sparsity.masks import BACKWARD
 from keras_sparse_rl.sparsity.masks import FORWARD
 from keras_sparse_rl.sparsity.masks import global_topk_masks

@@ -49,7 +49,7 @@ def sparsity_summary(model, print_fn=print):
         raise ValueError(
             f"Model '{model.name}' has no weights yet. Call it on data first."
         )
-    layers = {id(layer): layer for layer in _layers(model) if layer.weights}
+    layers = {id(layer): layer for layer in leaf_layers(model) if layer.weights}
     if not layers:
         raise ValueError(f"Model '{model.name}' has no layer with weights.")
     rows = [_row(layer) for layer in layers.values()]
@@ -78,11 +78,11 @@ def sparsity_summary(model, print_fn=print):
     return summary
 
 
-def _layers(layer):
+def leaf_layers(layer):
     """The layers that hold weights themselves, depth first."""
     if isinstance(layer, keras.Model):
         for inner in layer.layers:
-            yield from _layers(inner)
+            yield from leaf_layers(inner)
     else:
         yield layer
 
