@@ -4,9 +4,12 @@ Each takes `successes` and `failures`, arrays `(..., num_arms)` of how often an
 arm has paid and has not, and returns the probabilities of pulling each.
 """
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
+from keras_sparse_rl._checks import check_finite
 from keras_sparse_rl._checks import check_positive
 from keras_sparse_rl.meta.gittins_index import gittins_index
 
@@ -138,11 +141,18 @@ def gittins_policy(successes, failures, discount, alpha=1.0, beta=1.0):
     successes, failures = check_counts(successes, failures)
     a = successes + check_positive("alpha", alpha)
     b = failures + check_positive("beta", beta)
-    pairs, where = np.unique(
-        np.stack([a.ravel(), b.ravel()]), axis=1, return_inverse=True
-    )
-    index = gittins_index(*pairs, discount)
-    return largest(index[where.ravel()].reshape(a.shape))
+    known = _known_indices(check_finite("discount", discount))
+    wanted = set(zip(a.ravel(), b.ravel()))
+    new = np.array(sorted(wanted - known.keys())).reshape(-1, 2)
+    known.update(zip(map(tuple, new), gittins_index(*new.T, discount)))
+    index = [known[pair] for pair in zip(a.ravel(), b.ravel())]
+    return largest(np.reshape(index, a.shape))
+
+
+@functools.lru_cache(maxsize=8)
+def _known_indices(discount):
+    """Dict of (alpha, beta) to index, for a discount: an index takes long."""
+    return {}
 
 
 def largest(values):

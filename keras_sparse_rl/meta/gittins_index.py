@@ -3,7 +3,7 @@ import numpy as np
 from keras_sparse_rl._checks import check_finite
 
 LARGEST_DISCOUNT = 0.999
-PRECISION = 1e-6
+PRECISION = 1e-5
 ROWS = 64  # states whose tables are computed at a time
 
 
@@ -69,7 +69,7 @@ def _bisect(alpha, beta, discount):
 
 def _worth(alpha, beta, sure, discount):
     """Worth of pulling now, then stopping at best, times 1 - discount."""
-    steps = int(np.ceil(np.log(1e-5) / np.log(discount)))
+    steps = int(np.ceil(np.log(1e-4) / np.log(discount)))
     ones = np.arange(steps + 1)
     value = np.maximum((alpha + ones) / (alpha + beta + steps), sure)
     for step in range(steps - 1, -1, -1):
