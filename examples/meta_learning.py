@@ -176,7 +176,9 @@ def make_agent(environment, arguments, seed):
     terms = [
         Entropy(
             keras.optimizers.schedules.PolynomialDecay(
-                arguments.entropy, max(1, int(0.8 * arguments.steps)), 0.0
+                arguments.entropy,
+                max(1, int(0.8 * arguments.steps)),
+                arguments.entropy_end,
             )
         )
     ]
@@ -198,7 +200,8 @@ def make_agent(environment, arguments, seed):
         ),
         keras.optimizers.Adam(schedule, global_clipnorm=1.0),
         loss_terms=terms,
-        discount=1.0,
+        discount=arguments.discount,
+        trace_decay=arguments.trace_decay,
         entropy_coefficient=0.0,
         seed=seed,
     )
@@ -339,6 +342,9 @@ def parse(arguments=None):
     parser.add_argument("--units", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--entropy", type=float, default=0.03)
+    parser.add_argument("--entropy-end", type=float, default=0.0)
+    parser.add_argument("--discount", type=float, default=1.0)
+    parser.add_argument("--trace-decay", type=float, default=1.0)
     parser.add_argument(
         "--prediction",
         type=float,

@@ -74,17 +74,15 @@ class BayesRegret(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         if not isinstance(self.reference, Task):
             return
-        outputs = getattr(self.model, "output_shape", None)
-        if isinstance(outputs, dict) and self.output in outputs:
-            outputs = outputs[self.output]
+        # One batch, to see of which shape the predictions are.
         number = self.reference.num_outputs
-        if isinstance(outputs, dict) or (
-            isinstance(outputs, tuple) and outputs[-1] != number
-        ):
+        outputs = self._predicted(self.reference.held_out(1))
+        if getattr(outputs, "shape", (None,))[-1] != number:
+            shape = keras.tree.map_structure(np.shape, outputs)
             raise ValueError(
                 "The model must predict the parameters of the task's "
                 f"observations, (batch, time, {number}), or name them by "
-                f"`output`. Received: outputs of shape {outputs}, "
+                f"`output`. Received: outputs of shape {shape}, "
                 f"output={self.output!r}."
             )
 
@@ -100,11 +98,7 @@ class BayesRegret(keras.callbacks.Callback):
     def _compare(self, logs):
         task = self.reference
         observations = task.held_out(self.num_sequences)
-        outputs = self.model.predict(
-            task.inputs(observations), batch_size=task.batch_size, verbose=0
-        )
-        if self.output is not None:
-            outputs = outputs[self.output]
+        outputs = self._predicted(observations)
         predictor = task.predictor
         best = predictor.outputs(predictor.states(observations))
         excess = task.loss.divergence(best, np.asarray(outputs, "float64"))
@@ -112,6 +106,15 @@ class BayesRegret(keras.callbacks.Callback):
         logs["bayes_excess"] = float(self.excess.mean())
         logs["bayes_excess_worst"] = float(self.excess.max())
         logs["bayes_regret"] = float(self.excess.sum())
+
+    def _predicted(self, observations):
+        task = self.reference
+        outputs = self.model.predict(
+            task.inputs(observations), batch_size=task.batch_size, verbose=0
+        )
+        if isinstance(outputs, dict) and self.output in outputs:
+            outputs = outputs[self.output]
+        return outputs
 
     def _subtract(self, logs):
         found = logs.get("evaluation_return", logs.get("return"))
