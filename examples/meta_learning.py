@@ -117,7 +117,7 @@ def train_predictor(name, arguments, seed, **task_arguments):
     print(
         f"{name} {arguments.memory} seed {seed}: "
         f"{np.mean(found['excess']):.2e} nats a step above Bayes, "
-        f"{worst:.2e} at the worst position",
+        f"{worst:.2e} at the worst position, {_times(found)}",
         flush=True,
     )
     return found
@@ -154,7 +154,10 @@ def train_thompson(arguments, seed):
     model, found = fit(task, arguments, seed)
     regret = meta.play_bandit(model, episodes=arguments.episodes, seed=seed)
     found.update(_mean_and_error(regret))
-    print(f"thompson seed {seed}: regret {found['regret']:.3f}", flush=True)
+    print(
+        f"thompson seed {seed}: regret {found['regret']:.3f}, {_times(found)}",
+        flush=True,
+    )
     return found
 
 
@@ -243,7 +246,7 @@ def train_optimal(arguments, seed):
     print(
         f"optimal seed {seed}: regret {found['regret']:.3f}, greedy "
         f"{found['regret_greedy']:.3f}, the optimum is "
-        f"{bandit.optimum.optimal_regret:.3f}",
+        f"{bandit.optimum.optimal_regret:.3f}, {_times(found)}",
         flush=True,
     )
     return found
@@ -254,23 +257,34 @@ def play(policy, episodes, seed):
     bandit = environments.BernoulliBandit(batch_size=episodes, seed=seed)
     environment = environments.WithPreviousActionAndReward(bandit)
 
+    def body(step, carry, state, regret):
+        chosen = policy.sample(
+            environment.time_step(carry), state, tf.stack([seed, step])
+        )
+        pays = carry["state"]["environment"]["probability"]
+        got = tf.gather(pays, chosen.action, batch_dims=1)
+        regret += tf.reduce_max(pays, axis=1) - got
+        carry = environment.advance(carry, chosen.action)
+        return step + 1, carry, chosen.state, regret
+
     @tf.function
     def run():
-        carry = environment.start()
-        state = policy.get_initial_state(episodes)
-        regret = tf.zeros((episodes,))
-        for step in range(bandit.pulls):
-            chosen = policy.sample(
-                environment.time_step(carry), state, tf.stack([seed, step])
-            )
-            pays = carry["state"]["environment"]["probability"]
-            got = tf.gather(pays, chosen.action, batch_dims=1)
-            regret += tf.reduce_max(pays, axis=1) - got
-            carry = environment.advance(carry, chosen.action)
-            state = chosen.state
-        return regret
+        return tf.while_loop(
+            lambda step, *_: step < bandit.pulls,
+            body,
+            (
+                0,
+                environment.start(),
+                policy.get_initial_state(episodes),
+                tf.zeros((episodes,)),
+            ),
+        )[-1]
 
     return run().numpy()
+
+
+def _times(found):
+    return "{seconds:.0f} s ({cpu_seconds:.0f} s of CPU)".format(**found)
 
 
 def _mean_and_error(regret):
