@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_sparse_rl import meta
+from keras_sparse_rl.callbacks import BayesRegret
 from keras_sparse_rl.meta import tasks
 
 TASKS = {
@@ -210,6 +211,17 @@ def test_a_model_plays():
     regret = meta.play_bandit(model, horizon=3, episodes=4000)
     better = meta.play_bandit(model, horizon=1, episodes=4000)
     np.testing.assert_allclose(regret, 3 * better, rtol=1e-12)
+
+
+def test_an_episodic_memory_predicts():
+    from examples import meta_learning
+
+    task = tasks.Piecewise(length=3, batch_size=2, steps_per_epoch=1)
+    model = meta_learning.sequence_model(task, "episodic", units=4)
+    model.compile("adam", task.loss)
+    regret = BayesRegret(task, num_sequences=2)
+    history = model.fit(task, callbacks=[regret], verbose=0).history
+    assert 0 < history["bayes_excess"][0] < 1
 
 
 @pytest.mark.slow
