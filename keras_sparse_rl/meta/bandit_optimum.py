@@ -97,8 +97,7 @@ class BanditOptimum:
         found = np.zeros((len(rows), self.num_arms))
         for time in np.unique(pulls):
             now = pulls == time
-            place = _find(_layer(2 * self.num_arms, time), rows[now])
-            found[now] = self._best[time][place]
+            found[now] = self._best[time][_find(rows[now])]
         return found.reshape(successes.shape)
 
     def return_of(self, policy):
@@ -125,7 +124,6 @@ class BanditOptimum:
     def _backwards(self, choose):
         arms, parts = self.num_arms, 2 * self.num_arms
         value = None
-        later = _layer(parts, self.horizon)
         for time in range(self.horizon - 1, -1, -1):
             counts = _layer(parts, time)
             a = counts[:, :arms] + self.alpha
@@ -137,10 +135,9 @@ class BanditOptimum:
                     won[:, arm] += 1
                     lost[:, arms + arm] += 1
                     chance = mean[:, arm]
-                    worth[:, arm] += chance * value[_find(later, won)]
-                    worth[:, arm] += (1 - chance) * value[_find(later, lost)]
+                    worth[:, arm] += chance * value[_find(won)]
+                    worth[:, arm] += (1 - chance) * value[_find(lost)]
             value = choose(time, counts, worth)
-            later = counts
         return float(value[0])
 
     @staticmethod
@@ -156,8 +153,6 @@ class BanditOptimum:
 
 def _layer(parts, total):
     """All ways to share `total` among `parts`, in lexicographic order."""
-    if parts == 1:
-        return np.array([[total]])
     rows = np.zeros((1, 0), int)
     left = np.array([total])
     for _ in range(parts - 1):
@@ -170,11 +165,19 @@ def _layer(parts, total):
     return np.concatenate([rows, left[:, None]], axis=1)
 
 
-def _find(layer, rows):
-    """Where rows of counts stand in a layer of the same total."""
-    base = int(layer[0].sum()) + 1
-    powers = base ** np.arange(layer.shape[1] - 1)[::-1]
-    return np.searchsorted(layer[:, :-1] @ powers, rows[:, :-1] @ powers)
+def _find(rows):
+    """Where rows of counts stand in the layer of their total."""
+    left = rows.sum(-1)
+    place = np.zeros(len(rows), int)
+    for part, others in enumerate(range(rows.shape[1] - 1, 0, -1)):
+        # ways[n] share up to n among the parts that follow this one.
+        ways = np.array(
+            [math.comb(n + others, others) for n in range(left.max() + 1)]
+        )
+        place += ways[left]
+        left = left - rows[:, part]
+        place -= ways[left]
+    return place
 
 
 def _check_size(num_arms, horizon):

@@ -1,6 +1,7 @@
 """Tasks draw what their predictors expect, and feed `fit`."""
 
 import itertools
+import math
 
 import keras
 import numpy as np
@@ -55,7 +56,7 @@ def ranks(task, cumulative):
 
 
 def test_numbers_and_times_are_distributed_as_predicted():
-    erf = np.vectorize(__import__("math").erf)
+    erf = np.vectorize(math.erf)
 
     def normal(outputs, x):
         score = (x - outputs[..., 0]) / np.exp(outputs[..., 1])
