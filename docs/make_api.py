@@ -20,6 +20,8 @@ MODULES = {
     "losses": "Pure functions of `(batch, time, ...)` tensors, and Keras "
     "losses for logged data.",
     "agents": "On TF-Agents.",
+    "meta": "Exact predictors, log losses, and the optima of bandits.",
+    "meta.tasks": "Data for `fit`: every sequence is another task.",
     "environments": "An adapter for Gymnasium, and tasks of TensorFlow alone.",
 }
 

@@ -12,6 +12,7 @@ from keras_sparse_rl import distribution
 from keras_sparse_rl import gradients
 from keras_sparse_rl import layers
 from keras_sparse_rl import losses
+from keras_sparse_rl import meta
 from keras_sparse_rl import optimizers
 from keras_sparse_rl import sparsity
 from keras_sparse_rl.version import __version__

@@ -239,6 +239,20 @@ def test_stay_probabilities_by_hand():
     assert found == [[0.5, 1.0], [0.0, 1.0]]
 
 
+def test_meta_learning(tmp_path, run):
+    done = run(
+        *("--task", "markov", "--memory", "gtrxl", "--no-inspection"),
+        *("--steps", 2, "--batch-size", 2, "--held-out", 4, "--units", 4),
+        *("--no-jit", "--output", tmp_path),
+        script="meta_learning",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "markov gtrxl seed 0:" in done.stdout
+    assert "nats a step above Bayes" in done.stdout
+    picture = (tmp_path / "predictor.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+
+
 def test_default_policy(tmp_path, run):
     done = run(
         *("--sees", "uniform", "walls", "--size", 5, "--epochs", 1),

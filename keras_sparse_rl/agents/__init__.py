@@ -40,6 +40,7 @@ from keras_sparse_rl.agents.population_member import PopulationMember
 from keras_sparse_rl.agents.ppr_agent import PPRAgent
 from keras_sparse_rl.agents.ppr_model import ppr_model
 from keras_sparse_rl.agents.ppr_term import PPRTerm
+from keras_sparse_rl.agents.reward_prediction_term import RewardPredictionTerm
 from keras_sparse_rl.agents.segment import Segment
 from keras_sparse_rl.agents.simple_policy import SimplePolicy
 from keras_sparse_rl.agents.teacher import Advice

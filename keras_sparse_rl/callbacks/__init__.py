@@ -1,5 +1,6 @@
 """Keras callbacks: sparse training, and losses that help each other."""
 
+from keras_sparse_rl.callbacks.bayes_regret import BayesRegret
 from keras_sparse_rl.callbacks.dense_gradients import DenseGradients
 from keras_sparse_rl.callbacks.drop_and_grow import DropAndGrow
 from keras_sparse_rl.callbacks.gradient_cosine import GradientCosine

@@ -2,6 +2,7 @@
 
 from keras_sparse_rl import _tf_agents  # says what is missing, first of all
 from keras_sparse_rl.environments.barcode_bandit import BarcodeBandit
+from keras_sparse_rl.environments.bernoulli_bandit import BernoulliBandit
 from keras_sparse_rl.environments.cart_pole import CartPole
 from keras_sparse_rl.environments.compositional_bandit import (
     CompositionalBandit,

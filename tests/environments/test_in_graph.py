@@ -8,6 +8,7 @@ from tf_agents.policies.random_tf_policy import RandomTFPolicy
 from tf_agents.trajectories import time_step as ts
 
 from keras_sparse_rl.agents import evaluate
+from keras_sparse_rl.environments import BernoulliBandit
 from keras_sparse_rl.environments import CartPole
 from keras_sparse_rl.environments import LargeActionGrid
 from keras_sparse_rl.environments import Numpad
@@ -316,3 +317,38 @@ def test_documented_returns_of_random_players():
 def test_bad_arguments(make, name):
     with pytest.raises(ValueError, match=f"`{name}`"):
         make()
+
+
+def test_bernoulli_bandits():
+    bandit = BernoulliBandit(3, pulls=50, batch_size=4000, alpha=2, beta=3)
+    carry = bandit.start()
+    arms = carry["state"]["probability"].numpy()
+    # Mean and deviation of Beta(2, 3), of independent arms.
+    np.testing.assert_allclose(arms.mean(0), 0.4, atol=0.01)
+    np.testing.assert_allclose(np.cov(arms.T), 0.04 * np.eye(3), atol=2e-3)
+    advance = tf.function(bandit.advance)
+    paid = np.zeros(4000)
+    for left in range(50, 0, -1):
+        seen = bandit.time_step(carry).observation.numpy()
+        np.testing.assert_allclose(seen, left / 50, rtol=1e-6)
+        carry = advance(carry, tf.ones((4000,), tf.int32))
+        paid += carry["reward"].numpy()
+    assert (carry["step_type"].numpy() == ts.StepType.LAST).all()
+    score = (paid - 50 * arms[:, 1]) / np.sqrt(50 * arms[:, 1] + 1)
+    assert abs(score.mean()) < 0.05 and 0.5 < score.std() < 1
+    assert bandit.best_return == pytest.approx(50 * arms.max(1).mean(), 0.01)
+    again = advance(carry, tf.ones((4000,), tf.int32))
+    assert (again["state"]["probability"].numpy() != arms).all()
+    for seed, same in ((0, True), (1, False)):
+        other = BernoulliBandit(3, 50, 4000, seed, alpha=2, beta=3).start()
+        equal = other["state"]["probability"].numpy() == arms
+        assert equal.all() == equal.any() == same
+
+
+def test_what_can_be_earned_of_a_bandit():
+    bandit = BernoulliBandit(pulls=10)
+    assert bandit.optimal_return == pytest.approx(6.0218, abs=1e-4)
+    with pytest.raises(ValueError, match="horizon=500.*at most 122"):
+        BernoulliBandit(pulls=500).optimal_return  # noqa: B018
+    with pytest.raises(ValueError, match="`alpha`.*0.5"):
+        BernoulliBandit(alpha=0.5)
