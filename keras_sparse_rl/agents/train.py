@@ -218,7 +218,7 @@ class _Run:
                 train_step=agent.train_step_counter,
                 collector=collector,
                 policies=[agent.policy, agent.collect_policy],
-                carry=environment.carry if self._in_graph else None,
+                carry=environment.carry if self._in_graph else [],
                 epoch=self.epoch,
             )
             self._manager = tf.train.CheckpointManager(
