@@ -145,6 +145,8 @@ def test_there_and_back():
         kinds = [type(layer) for layer in _flat(model)]
         assert [type(layer) for layer in _flat(dense)] == kinds
         for kernel in sparse_kernels(sparse):
+            if kernel.name:  # of attention, which has several
+                continue
             weights = {
                 layer.name: layer.get_weights() for layer in _flat(dense)
             }
