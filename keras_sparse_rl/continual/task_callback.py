@@ -1,6 +1,7 @@
 import keras
 
 from keras_sparse_rl._checks import check_integer
+from keras_sparse_rl.callbacks.sparsity_callback import inner_optimizer
 from keras_sparse_rl.callbacks.sparsity_callback import require_powerprop
 from keras_sparse_rl.continual.task_model import TaskModel
 
@@ -70,7 +71,7 @@ class TaskCallback(keras.callbacks.Callback):
         # Not earlier: BackupAndRestore may have put a half-learned task back.
         if not self.model.is_training(self.task):
             self.model.start_task(self.task)
-            _start_anew(self.model.optimizer, self.model)
+            _start_anew(inner_optimizer(self.model), self.model)
         if epoch >= self.params["epochs"] - self.retrain_epochs:
             self._prune()
 
