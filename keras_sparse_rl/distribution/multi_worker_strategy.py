@@ -45,7 +45,7 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
     no help, and both kinds of layers work.
 
     Args:
-        *args, **kwargs: as in `tf.distribute.MultiWorkerMirroredStrategy`.
+        args, kwargs: as in `tf.distribute.MultiWorkerMirroredStrategy`.
 
     Raises:
         ValueError: if `TF_CONFIG` is malformed.

@@ -13,7 +13,7 @@ class PowerpropGRU(PowerpropRNN, keras.layers.GRU):
 
     Args:
         units: int, dimensionality of the output.
-        *args, **kwargs: as in `keras.layers.GRU`; what is said of
+        args, kwargs: as in `keras.layers.GRU`; what is said of
             the kernels acts on the effective ones.
         alpha: float, the exponent, at least 1.
 

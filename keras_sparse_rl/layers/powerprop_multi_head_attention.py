@@ -19,7 +19,7 @@ class PowerpropMultiHeadAttention(
     Args:
         num_heads: int, number of attention heads.
         key_dim: int, width of each head for queries and keys.
-        *args, **kwargs: as in `keras.layers.MultiHeadAttention`; what is said
+        args, kwargs: as in `keras.layers.MultiHeadAttention`; what is said
             of the kernels acts on the effective ones.
         alpha: float, the exponent, at least 1.
 

@@ -18,7 +18,7 @@ class PowerpropRNN(PowerpropKernels, keras.layers.RNN):
     Args:
         cell: `keras.layers.LSTMCell`, `GRUCell`, `SimpleRNNCell`, or
             `StackedRNNCells` of them.
-        *args, **kwargs: as in `keras.layers.RNN`.
+        args, kwargs: as in `keras.layers.RNN`.
         alpha: float, the exponent, at least 1.
 
     Call arguments:

@@ -116,6 +116,9 @@ def tf_py_environment_like(environment):
     class Python:
         batch_size = environment.batch_size
 
+        def action_spec(self):
+            return environment.action_spec()
+
         def reset(self):
             return environment.reset()
 
