@@ -186,6 +186,7 @@ def test_mix_and_match(tmp_path, run):
     assert done.returncode == 2 and "at least 8" in done.stderr
 
 
+@pytest.mark.slow  # the notebook "agents" trains PPO in the suite
 def test_tf_agents_cart_pole(tmp_path, run):
     done = run(
         *("--updates", 10, "--agents", "reinforce", "--output", tmp_path),

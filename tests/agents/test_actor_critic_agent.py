@@ -187,7 +187,7 @@ def test_xla_learns_the_same():
     found = []
     for jit_compile in (False, True):
         keras.utils.set_random_seed(0)
-        agent = tasks.agent("GTrXL", optimizer=keras.optimizers.SGD(0.1))
+        agent = tasks.agent("LSTM", optimizer=keras.optimizers.SGD(0.1))
         data = tasks.experience(agent)
         tf.function(agent.train, jit_compile=jit_compile)(data)
         found.append(agent.model.get_weights())

@@ -126,7 +126,7 @@ def unpacked(exported, arrays):
     "make",
     [
         cart_pole,
-        taught,
+        pytest.param(taught, marks=pytest.mark.slow),
         pytest.param(continuous, marks=pytest.mark.slow),
         pytest.param(gtrxl, marks=pytest.mark.slow),
         pytest.param(mixture, marks=pytest.mark.slow),

@@ -488,6 +488,7 @@ def test_a_student_is_not_its_own_teacher():
             )
 
 
+@pytest.mark.slow  # in the suite: test_compositions
 def test_resumes_bit_for_bit(tmp_path):
     """Also who acts, and the memory of a recurrent teacher."""
     environment = tasks.maze()

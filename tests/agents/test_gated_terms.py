@@ -111,6 +111,7 @@ def test_what_opposes_is_left_out(gates):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.slow  # in the suite: test_compositions
 def test_a_gate_is_reported_and_resumed_bit_for_bit(tmp_path):
     def run():
         keras.utils.set_random_seed(0)

@@ -343,6 +343,7 @@ def rooms_agent(environment, core, **arguments):
     )
 
 
+@pytest.mark.slow  # in the suite: test_compositions
 def test_training_resumes_bit_for_bit(tmp_path):
     def run():
         keras.utils.set_random_seed(0)

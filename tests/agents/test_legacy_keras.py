@@ -20,7 +20,7 @@ FILES = [
 # One of each kind that touches TF-Agents' networks: all else is Keras 3 alone.
 TOUCHES = (
     "(variables and none) or (ppo and LSTM) or (saver and none) or checkpoint "
-    "or copies or reinforce or dqn or (equal_steps and LSTM) or resumes "
+    "or copies or reinforce or dqn or (equal_steps and LSTM) "
     "or (losses_equal and none) or acts_in_a_python or dictionary_lives "
     "or pays_the_divergence"
 )

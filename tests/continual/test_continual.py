@@ -97,7 +97,11 @@ def learned():
     "method, rule",
     [
         (lambda task: efficient(task, retrain_epochs=task), "momentum"),
-        (lambda task: packnet(task, retrain_epochs=2), "adamw"),
+        pytest.param(
+            lambda task: packnet(task, retrain_epochs=2),
+            "adamw",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["efficient", "packnet"],
 )

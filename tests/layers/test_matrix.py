@@ -21,6 +21,18 @@ KERAS_ONLY = {
 }
 
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
+# All kernels go through the same code: a matrix and an image's filter stand
+# for the others where a whole training has to be traced several times.
+each_case_in_time = pytest.mark.parametrize(
+    "case",
+    [
+        case
+        if str(case) in ("PowerpropDense", "PowerpropConv2D")
+        else pytest.param(case, marks=pytest.mark.slow)
+        for case in CASES
+    ],
+    ids=str,
+)
 
 
 def trained(case, **compile_arguments):
@@ -168,7 +180,7 @@ def test_reduced_precision(case, policy):
     assert (before != after).any()
 
 
-@each_case
+@each_case_in_time
 def test_xla_gives_the_same_training(case):
     results = []
     for jit_compile in (False, True):
@@ -229,7 +241,7 @@ def test_sequential_subclassed_and_nested_models(case):
         assert any((a != b).any() for a, b in zip(before, after))
 
 
-@each_case
+@each_case_in_time
 def test_two_replicas_train_as_one(case, two_replicas):
     x, y = case.inputs(), np.ones((8, 1))
     results = []

@@ -174,7 +174,7 @@ def test_sequential_subclassed_and_nested_models(case):
 
 @pytest.mark.parametrize(
     "case",
-    ["GRUGate", "GTrXL", pytest.param("EpisodicLSTM", marks=pytest.mark.slow)],
+    ["GTrXL", pytest.param("EpisodicLSTM", marks=pytest.mark.slow)],
 )
 def test_two_replicas_train_as_one(case, two_replicas):
     x, results = data(), []

@@ -214,6 +214,7 @@ def test_a_model_plays():
     np.testing.assert_allclose(regret, 3 * better, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_an_episodic_memory_predicts():
     from examples import meta_learning
 
