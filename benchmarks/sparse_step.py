@@ -60,7 +60,7 @@ for density in json.loads(sys.argv[1]):
             layer = make(density)
             layer(x).sum().backward()
             layers[f"{name} {density}"] = layer
-        except Exception as error:
+        except (ImportError, OSError, RuntimeError, TypeError) as error:
             errors[f"{name} {density}"] = repr(error)
 print(json.dumps(errors), flush=True)
 for line in sys.stdin:

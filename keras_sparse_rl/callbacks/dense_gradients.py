@@ -10,7 +10,7 @@ class DenseGradients(TrainStepCallback):
 
     What `RigL` grows by. The gradient is that of the effective weight, at the
     weights before the step, by a pass of its own over the step's batch that
-    leaves no trace: metrics, averages and random seeds are put back.
+    leaves no trace: metrics, averages and random seeds stay as they are.
 
     Args:
         every: int; measured before the steps with `iterations + 1` divisible
@@ -70,25 +70,20 @@ class DenseGradients(TrainStepCallback):
     def _measure(self, data):
         model = self.model
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        masks = {id(v) for k in self.kernels for v in k.bookkeeping}
-        traces = {
-            id(v): v
-            for v in (*model.non_trainable_variables, *model.metrics_variables)
-            if id(v) not in masks and v.dtype != "string"
-        }
-        before = {key: tf.identity(v.value) for key, v in traces.items()}
         probes = [tf.zeros(kernel.shape) for kernel in self.kernels]
         try:
             for kernel, probe in zip(self.kernels, probes):
                 kernel.probe = probe
-            with tf.GradientTape() as tape:
-                tape.watch(probes)
-                y_pred = model(x, training=True)
-                loss = model.optimizer.scale_loss(
-                    model.compute_loss(
-                        x=x, y=y, y_pred=y_pred, sample_weight=sample_weight
+            # Metrics, averages and random seeds change in the scope alone.
+            with keras.StatelessScope(collect_losses=True):
+                with tf.GradientTape() as tape:
+                    tape.watch(probes)
+                    y_pred = model(x, training=True)
+                    loss = model.optimizer.scale_loss(
+                        model.compute_loss(
+                            x=x, y=y, y_pred=y_pred, sample_weight=sample_weight
+                        )
                     )
-                )
         finally:
             for kernel in self.kernels:
                 kernel.probe = None
@@ -100,5 +95,3 @@ class DenseGradients(TrainStepCallback):
             total = self._sums[id(kernel)]
             finite = tf.reduce_all(tf.math.is_finite(gradient))
             total.assign(tf.where(finite, gradient, total))
-        for key, variable in traces.items():
-            variable.assign(before[key])
