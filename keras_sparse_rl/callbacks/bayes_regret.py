@@ -60,6 +60,7 @@ class BayesRegret(keras.callbacks.Callback):
         self.reference = reference
         self.excess = None
         self._optimal = None
+        self._held_out = self._best = None
         if not isinstance(reference, Task):
             if not hasattr(reference, "best_return"):
                 raise ValueError(
@@ -85,6 +86,10 @@ class BayesRegret(keras.callbacks.Callback):
                 f"`output`. Received: outputs of shape {shape}, "
                 f"output={self.output!r}."
             )
+        # The same in every epoch, and so is what is best there.
+        predictor = self.reference.predictor
+        self._held_out = self.reference.held_out(self.num_sequences)
+        self._best = predictor.outputs(predictor.states(self._held_out))
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every:
@@ -96,12 +101,8 @@ class BayesRegret(keras.callbacks.Callback):
             self._subtract(logs)
 
     def _compare(self, logs):
-        task = self.reference
-        observations = task.held_out(self.num_sequences)
-        outputs = self._predicted(observations)
-        predictor = task.predictor
-        best = predictor.outputs(predictor.states(observations))
-        excess = task.loss.divergence(best, np.asarray(outputs, "float64"))
+        outputs = np.asarray(self._predicted(self._held_out), "float64")
+        excess = self.reference.loss.divergence(self._best, outputs)
         self.excess = np.asarray(excess).mean(0)
         logs["bayes_excess"] = float(self.excess.mean())
         logs["bayes_excess_worst"] = float(self.excess.max())

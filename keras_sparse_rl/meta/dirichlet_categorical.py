@@ -40,5 +40,10 @@ class DirichletCategorical(BayesPredictor):
         return state + np.eye(self.num_statistics)[observation]
 
     def outputs(self, state):
-        counts = np.maximum(state, 0.0) + self.concentration
-        return np.log(counts) - np.log(counts.sum(-1, keepdims=True))
+        return log_predictive(np.maximum(state, 0.0), self.concentration)
+
+
+def log_predictive(counts, concentration):
+    """Log probability of each symbol after counts `(..., num_categories)`."""
+    counts = counts + concentration
+    return np.log(counts) - np.log(counts.sum(-1, keepdims=True))

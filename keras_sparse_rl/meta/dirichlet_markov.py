@@ -4,6 +4,7 @@ from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl._checks import check_positive
 from keras_sparse_rl.meta.bayes_predictor import BayesPredictor
 from keras_sparse_rl.meta.categorical_log_loss import CategoricalLogLoss
+from keras_sparse_rl.meta.dirichlet_categorical import log_predictive
 
 
 class DirichletMarkov(BayesPredictor):
@@ -46,8 +47,8 @@ class DirichletMarkov(BayesPredictor):
     def outputs(self, state):
         counts, last = self._split(np.maximum(state, 0.0))
         # Before the first symbol there is no row: all are alike.
-        row = (counts * last[..., np.newaxis]).sum(-2) + self.concentration
-        return np.log(row) - np.log(row.sum(-1, keepdims=True))
+        row = (counts * last[..., np.newaxis]).sum(-2)
+        return log_predictive(row, self.concentration)
 
     def _split(self, state):
         number = self.num_categories
