@@ -1,3 +1,5 @@
+import copy
+
 import keras
 from keras import ops
 
@@ -124,9 +126,10 @@ class PPRCore(PowerpropKernels, keras.layers.Layer):
         self.starts = check_starts(starts, STARTS)
         self.return_state = check_flag("return_state", return_state)
         self.supports_masking = True
-        self._cells = {name: self._new_cell(name) for name in CORES}
-        if slow_cell is None:
-            slow_cell = self._new_cell("slow")
+        names = (*CORES, "slow") if slow_cell is None else CORES
+        cells = self._new_cells(names)
+        slow_cell = cells.pop("slow", slow_cell)
+        self._cells = cells
         self._slow = slow_core(slow_cell, dtype=self.dtype_policy, name="slow")
         self._cores = {
             name: FastCore(
@@ -156,13 +159,21 @@ class PPRCore(PowerpropKernels, keras.layers.Layer):
         found = [part for cell in cells for part in check_keras_cells(cell)]
         return [*found, *self._maps.values()]
 
-    def _new_cell(self, name):
+    def _new_cells(self, names):
         if isinstance(self.cell, str):
-            return CELLS[self.cell](
-                self.units, dtype=self.dtype_policy, name=name
+            kind, dtype = CELLS[self.cell], self.dtype_policy
+            return {
+                name: kind(self.units, dtype=dtype, name=name) for name in names
+            }
+        # Asked once: while Keras loads a file, it takes what is serialized
+        # again, such as the cells of `StackedRNNCells`, for shared.
+        config = self.cell.get_config()
+        return {
+            name: type(self.cell).from_config(
+                {**copy.deepcopy(config), "name": name}
             )
-        config = {**self.cell.get_config(), "name": name}
-        return type(self.cell).from_config(config)
+            for name in names
+        }
 
     @property
     def _remembers_prediction(self):
