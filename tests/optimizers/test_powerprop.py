@@ -281,6 +281,17 @@ def test_saved_and_continued_is_not_interrupted(name, tmp_path):
     assert_same_state(whole, loaded)
 
 
+def test_a_model_is_saved_before_its_first_step(tmp_path):
+    model = linear(2)
+    model.compile(Powerprop("adam"), "mse")
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for each in (model, loaded):
+        each.fit(X, Y, batch_size=16, epochs=2, verbose=0)
+    assert_same_state(model, loaded)
+
+
 def test_config_names_the_optimizer_inside():
     rule = Powerprop(keras.optimizers.AdamW(0.5, weight_decay=0.1))
     config = keras.optimizers.serialize(rule)
