@@ -213,6 +213,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
             outputs["policy"], self.action_spec, self._squash
         )
 
+    @tf.autograph.experimental.do_not_convert
     def _train(self, experience, weights=None):
         variables = self.model.trainable_variables
         overridden = (
@@ -249,6 +250,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
             },
         )
 
+    @tf.autograph.experimental.do_not_convert
     def _loss(self, experience, weights=None, training=False):
         losses, rewards = self._losses(experience, weights, training)
         total = tf.add_n(list(losses.values()))

@@ -75,6 +75,7 @@ class ActorCriticPolicy(tf_policy.TFPolicy):
         """Nest of bools like `policy_state_spec`: what outlives episodes."""
         return self._network.outlives_episodes
 
+    @tf.autograph.experimental.do_not_convert
     def sample(self, time_step, policy_state, seed):
         """Draws actions without touching any variable.
 
@@ -126,6 +127,7 @@ class ActorCriticPolicy(tf_policy.TFPolicy):
             network_state=policy_state,
         )
 
+    @tf.autograph.experimental.do_not_convert
     def _distribution(self, time_step, policy_state):
         distribution, state = self._act(time_step, policy_state)
         info = ()
@@ -137,6 +139,7 @@ class ActorCriticPolicy(tf_policy.TFPolicy):
             }
         return policy_step.PolicyStep(distribution, state, info)
 
+    @tf.autograph.experimental.do_not_convert
     def _action(self, time_step, policy_state, seed=None):
         if seed is None:
             seed = self._seed.assign_add([0, 1])

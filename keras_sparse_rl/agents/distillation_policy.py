@@ -86,6 +86,7 @@ class DistillationPolicy(tf_policy.TFPolicy):
         inner = self._student.memories(student_state)
         return {**inner, self._term: teacher_state}
 
+    @tf.autograph.experimental.do_not_convert
     def sample(self, time_step, policy_state, seed):
         """Draws actions without touching any variable.
 
@@ -122,6 +123,7 @@ class DistillationPolicy(tf_policy.TFPolicy):
         }
         return policy_step.PolicyStep(action, state, info)
 
+    @tf.autograph.experimental.do_not_convert
     def _distribution(self, time_step, policy_state):
         student_state, teacher_state = self._parts(policy_state)
         step = self._student.distribution(time_step, student_state)
@@ -147,6 +149,7 @@ class DistillationPolicy(tf_policy.TFPolicy):
             {**step.info, "state": without_episodic(policy_state)},
         )
 
+    @tf.autograph.experimental.do_not_convert
     def _action(self, time_step, policy_state, seed=None):
         if seed is None:
             seed = self._seed.assign_add([0, 1])

@@ -146,6 +146,7 @@ class DistillationPPOClipAgent(ppo_clip_agent.PPOClipAgent):
             return tf.zeros(())
         return super().policy_gradient_loss(*args, **kwargs)
 
+    @tf.autograph.experimental.do_not_convert
     def _train(self, experience, weights):
         info = super()._train(experience, weights)
         self._calls.assign_add(1)

@@ -77,9 +77,13 @@ class Evaluator:
         self._policy = policy
         self._environment = environment
         if isinstance(environment, InGraphEnvironment):
-            self._run = tf.function(self._chunk, jit_compile=jit_compile)
+            self._run = tf.function(
+                self._chunk, jit_compile=jit_compile, autograph=False
+            )
         else:
-            self._act = tf.function(policy.action, jit_compile=jit_compile)
+            self._act = tf.function(
+                policy.action, jit_compile=jit_compile, autograph=False
+            )
             self._run = self._steps
 
     def __call__(self):

@@ -92,13 +92,13 @@ def _add_collect(
     """Acting and environment as one graph: `collect` and `start`."""
     collector = InGraphCollector(policy, environment, segment_length, seed)
 
-    @tf.function(input_signature=[], jit_compile=jit_compile)
+    @tf.function(input_signature=[], jit_compile=jit_compile, autograph=False)
     def collect():
         found = collector.collect()
         structure.append(tf.nest.map_structure(lambda x: 0, found))
         return tf.nest.flatten(found)
 
-    @tf.function(input_signature=[tf.TensorSpec((), tf.int32)])
+    @tf.function(input_signature=[tf.TensorSpec((), tf.int32)], autograph=False)
     def start(count):
         environment.assign(environment.start(count))
         collector.count.assign(count)

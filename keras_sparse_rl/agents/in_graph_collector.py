@@ -51,8 +51,12 @@ class InGraphCollector(tf.Module):
             learn: function from trajectories and a dict of figures, as
                 `collect` returns them.
         """
+        # Explicit control flow alone: autograph would take most of the time
+        # that tracing takes.
         return tf.function(
-            lambda: learn(*self.collect()), jit_compile=self._jit_compile
+            lambda: learn(*self.collect()),
+            jit_compile=self._jit_compile,
+            autograph=False,
         )
 
     def collect(self):

@@ -169,6 +169,7 @@ class KLRegularizedAgent(ActorCriticAgent):
         if self._target is not None:
             self._target.copy()
 
+    @tf.autograph.experimental.do_not_convert
     def _train(self, experience, weights=None):
         info = super()._train(experience, weights)
         if self._target is not None:

@@ -135,6 +135,7 @@ class KLRegularizedPPOClipAgent(ppo_clip_agent.PPOClipAgent):
         found = super()._preprocess(charged)
         return found.replace(reward=experience.reward)
 
+    @tf.autograph.experimental.do_not_convert
     def _train(self, experience, weights):
         info = super()._train(experience, weights)
         experience = self._as_trajectory(experience)

@@ -133,6 +133,7 @@ class KLRegularizedSacAgent(sac_agent.SacAgent):
             divergence *= weights
         return loss + self._default.alpha * tf.reduce_mean(divergence)
 
+    @tf.autograph.experimental.do_not_convert
     def _train(self, experience, weights):
         info = super()._train(experience, weights)
         time_steps = self._as_transition(experience).time_step

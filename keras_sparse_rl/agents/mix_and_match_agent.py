@@ -155,6 +155,7 @@ class MixAndMatchAgent(ActorCriticAgent):
     def _acting_distribution(self, outputs):
         return self._mixture.acting(outputs)
 
+    @tf.autograph.experimental.do_not_convert
     def _train(self, experience, weights=None):
         alpha = tf.identity(self.alphas[-1])
         info = super()._train(experience, weights)

@@ -119,6 +119,7 @@ def acting_function(policy, batch_size, seed, jit_compile=False):
 
     @tf.function(
         jit_compile=jit_compile,
+        autograph=False,
         input_signature=[tf.TensorSpec((), tf.int32), *flat],
     )
     def act(count, *tensors):

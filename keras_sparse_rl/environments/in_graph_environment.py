@@ -106,6 +106,7 @@ class InGraphEnvironment(tf_environment.TFEnvironment):
             "count": count + 1,
         }
 
+    @tf.autograph.experimental.do_not_convert
     def advance(self, carry, action):
         """The next steps: rows that have ended start anew, others go on.
 
@@ -170,12 +171,14 @@ class InGraphEnvironment(tf_environment.TFEnvironment):
     def _current_time_step(self):
         return self.time_step(tf.nest.map_structure(_value, self._carry))
 
+    @tf.autograph.experimental.do_not_convert
     def _reset(self):
         # The counter runs on, so a second reset starts other episodes.
         carry = self.start(self._carry["count"].value())
         self.assign(carry)
         return self.time_step(carry)
 
+    @tf.autograph.experimental.do_not_convert
     def _step(self, action):
         carry = self.advance(tf.nest.map_structure(_value, self._carry), action)
         self.assign(carry)

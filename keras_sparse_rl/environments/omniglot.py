@@ -83,7 +83,7 @@ def _add(characters, name, read):
         characters.setdefault(key, []).append(read())
 
 
-@tf.function
+@tf.function(autograph=False)
 def _decode(files, size):
     def image(file):
         pixels = tf.io.decode_png(file, channels=1)

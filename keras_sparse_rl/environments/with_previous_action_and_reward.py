@@ -134,6 +134,7 @@ class _Python(WithPreviousActionAndReward, py_environment.PyEnvironment):
     def close(self):
         self._environment.close()
 
+    @tf.autograph.experimental.do_not_convert
     def _reset(self):
         zeros = array_spec.add_outer_dims_nest(self._shown, (self.batch_size,))
         return _beside(
@@ -143,6 +144,7 @@ class _Python(WithPreviousActionAndReward, py_environment.PyEnvironment):
             ),
         )
 
+    @tf.autograph.experimental.do_not_convert
     def _step(self, action):
         time_step = self._environment.step(action)
         is_first = np.equal(time_step.step_type, ts.StepType.FIRST)

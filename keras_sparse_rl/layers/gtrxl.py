@@ -1,4 +1,5 @@
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_sparse_rl._checks import check_alpha
@@ -217,6 +218,7 @@ class GTrXL(keras.layers.Layer):
         )
         return (outputs, new_state) if self.return_state else outputs
 
+    @tf.autograph.experimental.do_not_convert
     def step(self, inputs, state, is_first=None):
         """One step of acting: what a call on a segment of one step gives.
 

@@ -1,6 +1,7 @@
 import copy
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_sparse_rl._checks import check_flag
@@ -218,6 +219,7 @@ class PPRCore(PowerpropKernels, keras.layers.Layer):
             for name, (shape, dtype) in self._state_specs().items()
         }
 
+    @tf.autograph.experimental.do_not_convert
     def step(self, inputs, state, is_first=None, training=False):
         """One step of acting: what a call on a segment of one step gives.
 

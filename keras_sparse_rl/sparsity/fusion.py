@@ -31,4 +31,4 @@ def fused(function, tensor):
         or size < _SMALLEST_FUSED_SIZE
     ):
         return function
-    return tf.function(function, jit_compile=True)
+    return tf.function(function, jit_compile=True, autograph=False)
