@@ -174,7 +174,9 @@ class ActorCriticAgent(tf_agent.TFAgent):
         """Makes one gradient of those of all losses.
 
         Here: the sum, where the terms with a gate are gated by the sum of the
-        others. Other methods that weigh losses by their gradients override it.
+        others. Other methods that weigh losses by their gradients override it,
+        and get those of each loss; here the losses without a gate come summed,
+        as `"policy"`.
 
         Args:
             per_term_gradients: dict of name (`"policy"`, `"value"`,
@@ -245,11 +247,12 @@ class ActorCriticAgent(tf_agent.TFAgent):
         with tf.GradientTape(persistent=separate) as tape:
             losses, rewards = self._losses(experience, weights, training=True)
             total = tf.add_n(list(losses.values()))
+            parts = losses if overridden else self._parts(losses)
         if separate:
             gradients, figures = self.combine_gradients(
                 {
                     name: tape.gradient(loss, variables)
-                    for name, loss in losses.items()
+                    for name, loss in parts.items()
                 }
             )
         else:
@@ -285,6 +288,18 @@ class ActorCriticAgent(tf_agent.TFAgent):
                 "finite": finite,
             },
         )
+
+    def _parts(self, losses):
+        """The sum of the losses without a gate, and each that has one.
+
+        Each part costs a backward pass, when training and when compiling.
+        """
+        gated = {n for names in self._gated_terms.values() for n in names}
+        main = [loss for name, loss in losses.items() if name not in gated]
+        return {
+            "policy": tf.add_n(main),
+            **{name: losses[name] for name in losses if name in gated},
+        }
 
     def _loss(self, experience, weights=None, training=False):
         losses, rewards = self._losses(experience, weights, training)
