@@ -52,7 +52,9 @@ class InGraphCollector(tf.Module):
                 `collect` returns them.
         """
         return tf.function(
-            lambda: learn(*self.collect()), jit_compile=self._jit_compile
+            lambda: learn(*self.collect()),
+            jit_compile=self._jit_compile,
+            autograph=False,
         )
 
     def collect(self):

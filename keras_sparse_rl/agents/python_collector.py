@@ -44,7 +44,7 @@ class PythonCollector(tf.Module):
                 `collect` returns them.
         """
 
-        @tf.function(jit_compile=self._jit_compile)
+        @tf.function(jit_compile=self._jit_compile, autograph=False)
         def joined(*parts):
             return learn(*self._joined(*parts))
 

@@ -60,7 +60,7 @@ class RemoteCollectors(tf.Module):
         """
         pool = self._pool
 
-        @tf.function(jit_compile=self._jit_compile)
+        @tf.function(jit_compile=self._jit_compile, autograph=False)
         def joined(tensors, lag):
             experience, figures = pool.exported.unpack(tensors)
             return learn(experience, {**figures, "lag": lag})
