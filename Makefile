@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-slow lint notebooks docs bench clean
+.PHONY: demo test test-slow lint notebooks docs bench bench-quick clean
 
 demo: $(READY)
 	$(RUN) examples/sparse_images.py
@@ -30,12 +30,15 @@ notebooks: $(READY)
 docs: $(READY)
 	$(RUN) -m sphinx -W --keep-going -q docs build/docs
 
-# MNIST=folder of idx files is needed; results that exist are not computed
-# again, so this renders what is there and computes what is not.
+# Results that exist are not computed again: this renders what is there and
+# computes what is not. Data and peers: make bench WITH="--mnist DIR ...", see
+# python -m benchmarks --help.
 bench: $(READY)
-	$(RUN) -m benchmarks.step_cost
-	$(RUN) -m benchmarks.powerpropagation_mnist --data $(MNIST)
-	$(RUN) -m benchmarks.top_kast --data $(MNIST) --name mnist
+	$(RUN) -m benchmarks $(WITH)
+
+# Speeds in fewer turns and a seed of what learns in a minute.
+bench-quick: $(READY)
+	$(RUN) -m benchmarks --quick $(WITH)
 
 $(READY): setup.py
 	$(PYTHON) -m venv $(VENV)

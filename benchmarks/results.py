@@ -1,12 +1,16 @@
 """One JSON file a seed, so that a benchmark resumes and renders later."""
 
 import json
+import os
 import pathlib
 
 import numpy as np
 from scipy import stats
 
-FOLDER = pathlib.Path(__file__).parent / "results"
+FOLDER = pathlib.Path(
+    os.environ.get("BENCHMARK_RESULTS")
+    or pathlib.Path(__file__).parent / "results"
+)
 
 
 def result(benchmark, name, compute):

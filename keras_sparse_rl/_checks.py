@@ -162,3 +162,20 @@ def check_same_shape(tensors, axes):
             f"All of {list(shapes)} must have one shape, ({', '.join(axes)}). "
             f"Received shapes: {shapes}."
         )
+
+
+def check_per_step(tensors, lead):
+    """Raises unless tensors of a dict have the shape of the inputs' steps.
+
+    Args:
+        tensors: dict of name to tensor, or None where there is none.
+        lead: tuple of the inputs' first two lengths, `(batch, time)`.
+    """
+    batch, time = lead
+    for name, tensor in tensors.items():
+        if tensor is not None and not fits(tensor.shape, lead):
+            raise ValueError(
+                f"`{name}` must have the shape (batch, time) of the inputs = "
+                f"({batch}, {time}). Received: {name} of shape "
+                f"{tuple(tensor.shape)}."
+            )

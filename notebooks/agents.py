@@ -102,7 +102,7 @@ ppo = PPOClipAgent(
         mlp(2), observation_spec, environment.action_spec()
     ),
     value_net=agents.KerasNetwork(mlp(1), observation_spec),
-    num_epochs=2 if FAST else 10,
+    num_epochs=1 if FAST else 10,
     entropy_regularization=0.01,
     normalize_observations=False,
     normalize_rewards=False,
@@ -127,7 +127,7 @@ def collect(time_step, steps):
 
 time_step, lengths = environment.reset(), []
 for _ in range(3 if FAST else 40):
-    experience, time_step = collect(time_step, 128)
+    experience, time_step = collect(time_step, 8 if FAST else 128)
     learn(experience)
     ends = np.sum(experience.next_step_type == 2)
     lengths.append(experience.reward.numpy().sum() / max(ends, 1))

@@ -16,6 +16,11 @@ tf.config.set_logical_device_configuration(
 )
 
 
+# Looking for garbage while graphs are traced is a tenth of all time. Not never:
+# TensorFlow's data iterators take the longer to end the older they are.
+gc.set_threshold(10_000, 10, 10)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def collect_once_a_module():
     gc.collect()

@@ -7,6 +7,7 @@ from keras_sparse_rl.agents.action_distribution import action_log_probability
 from keras_sparse_rl.agents.action_distribution import num_action_outputs
 from keras_sparse_rl.agents.actor_critic_agent import ActorCriticAgent
 from keras_sparse_rl.agents.actor_critic_policy import ActorCriticPolicy
+from keras_sparse_rl.agents.advice import Advice
 from keras_sparse_rl.agents.agent_member import AgentMember
 from keras_sparse_rl.agents.build_model import actor_critic_model
 from keras_sparse_rl.agents.build_model import build_model
@@ -43,7 +44,6 @@ from keras_sparse_rl.agents.ppr_term import PPRTerm
 from keras_sparse_rl.agents.reward_prediction_term import RewardPredictionTerm
 from keras_sparse_rl.agents.segment import Segment
 from keras_sparse_rl.agents.simple_policy import SimplePolicy
-from keras_sparse_rl.agents.teacher import Advice
 from keras_sparse_rl.agents.teacher import Teacher
 from keras_sparse_rl.agents.train import train
 from keras_sparse_rl.agents.train_population import PopulationResult

@@ -1,4 +1,3 @@
-import keras
 import tensorflow as tf
 from tf_agents.agents import tf_agent
 from tf_agents.trajectories import time_step as ts
@@ -10,14 +9,16 @@ from keras_sparse_rl._checks import check_unit
 from keras_sparse_rl.agents.action_distribution import action_distribution
 from keras_sparse_rl.agents.action_distribution import action_entropy
 from keras_sparse_rl.agents.action_distribution import action_log_probability
-from keras_sparse_rl.agents.actor_critic_checks import check_auxiliary
 from keras_sparse_rl.agents.actor_critic_checks import check_heads
+from keras_sparse_rl.agents.actor_critic_checks import check_optimizer
 from keras_sparse_rl.agents.actor_critic_checks import check_start
 from keras_sparse_rl.agents.actor_critic_checks import check_terms
 from keras_sparse_rl.agents.actor_critic_policy import ActorCriticPolicy
+from keras_sparse_rl.agents.finite_step import all_finite
+from keras_sparse_rl.agents.finite_step import apply_if
+from keras_sparse_rl.agents.gated_terms import GatedTerms
 from keras_sparse_rl.agents.keras_network import KerasNetwork
 from keras_sparse_rl.agents.segment import Segment
-from keras_sparse_rl.gradients.gate_gradients import add_gradients
 from keras_sparse_rl.losses import vtrace
 
 
@@ -91,14 +92,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
         squash=True,
         seed=0,
     ):
-        if not isinstance(optimizer, keras.optimizers.Optimizer):
-            raise TypeError(
-                "`optimizer` must be one of Keras 3, such as "
-                f"keras.optimizers.Adam(1e-3). Received: {optimizer!r} of type "
-                f"{type(optimizer)}. (An optimizer of tf_keras, which is "
-                "tf.keras.optimizers with TF_USE_LEGACY_KERAS=1, does not know "
-                "the variables of a Keras 3 model.)"
-            )
+        check_optimizer(optimizer)
         self._loss_terms = check_terms(loss_terms)
         self._discount = check_unit("discount", discount)
         self._trace_decay = check_unit("trace_decay", trace_decay)
@@ -123,12 +117,9 @@ class ActorCriticAgent(tf_agent.TFAgent):
         model.compile(optimizer=optimizer)
         for each, variables in self.optimizers:
             each.build(variables)
-        self._gated_terms = {}
-        for term in self._loss_terms:
-            if term.gate is not None:
-                self._gated_terms.setdefault(term.gate, []).append(term.name)
-        for gate, names in self._gated_terms.items():
-            gate.build(len(names), model.trainable_variables)
+        self._gated_terms = GatedTerms(
+            self._loss_terms, model.trainable_variables
+        )
         policies = [
             self._make_policy(time_step_spec, action_spec, greedy, seed)
             for greedy in (True, False)
@@ -168,7 +159,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
     @property
     def gates(self):
         """The different `GradientGate` objects of the loss terms."""
-        return list(self._gated_terms)
+        return self._gated_terms.gates
 
     def combine_gradients(self, per_term_gradients):
         """Makes one gradient of those of all losses.
@@ -186,22 +177,9 @@ class ActorCriticAgent(tf_agent.TFAgent):
         Returns:
             Tuple of a list of gradients and a dict of numbers to report.
         """
-        main = [None] * len(self.model.trainable_variables)
-        for name, gradients in per_term_gradients.items():
-            if not any(name in names for names in self._gated_terms.values()):
-                main = list(map(add_gradients, main, gradients))
-        total, figures = main, {}
-        for gate, names in self._gated_terms.items():
-            auxiliaries = [per_term_gradients.get(name) for name in names]
-            for name, auxiliary in zip(names, auxiliaries):
-                check_auxiliary(name, main, auxiliary)
-            gated = gate(main, auxiliaries)
-            total = list(map(add_gradients, total, gated.added))
-            cosines, weights = gate.means(gated, main, auxiliaries)
-            for row, name in enumerate(names):
-                figures[f"cosine_{name}"] = cosines[row]
-                figures[f"weight_{name}"] = weights[row]
-        return total, figures
+        return self._gated_terms.combine(
+            per_term_gradients, len(self.model.trainable_variables)
+        )
 
     def non_finite_terms(self, experience):
         """Names of the losses that are, or whose gradients are, not finite.
@@ -217,7 +195,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
         bad = []
         for name, loss in losses.items():
             gradients = tape.gradient(loss, self.model.trainable_variables)
-            if not _all_finite([loss, *gradients]):
+            if not all_finite([loss, *gradients]):
                 bad.append(name)
         return bad
 
@@ -243,11 +221,13 @@ class ActorCriticAgent(tf_agent.TFAgent):
             type(self).combine_gradients
             is not ActorCriticAgent.combine_gradients
         )
-        separate = overridden or bool(self._gated_terms)
+        separate = overridden or bool(self.gates)
         with tf.GradientTape(persistent=separate) as tape:
             losses, rewards = self._losses(experience, weights, training=True)
             total = tf.add_n(list(losses.values()))
-            parts = losses if overridden else self._parts(losses)
+            parts = losses
+            if not overridden:
+                parts = self._gated_terms.parts(losses)
         if separate:
             gradients, figures = self.combine_gradients(
                 {
@@ -257,24 +237,9 @@ class ActorCriticAgent(tf_agent.TFAgent):
             )
         else:
             gradients, figures = tape.gradient(total, variables), {}
-        finite = _all_finite([*losses.values(), *gradients])
-
-        def apply():
-            # Optimizers want tensors of one graph, that of this branch; a
-            # head that no loss needs has no gradient.
-            inside = {
-                id(variable): tf.identity(gradient)
-                for gradient, variable in zip(gradients, variables)
-                if gradient is not None
-            }
-            for optimizer, own in self.optimizers:
-                known = [v for v in own if id(v) in inside]
-                if known:
-                    optimizer.apply([inside[id(v)] for v in known], known)
-            return tf.constant(True)
-
+        finite = all_finite([*losses.values(), *gradients])
         # A step that is not finite changes nothing; `train` reports it.
-        tf.cond(finite, apply, lambda: tf.constant(False))
+        apply_if(finite, self.optimizers, gradients, variables)
         self.train_step_counter.assign_add(1)
         return tf_agent.LossInfo(
             total,
@@ -288,18 +253,6 @@ class ActorCriticAgent(tf_agent.TFAgent):
                 "finite": finite,
             },
         )
-
-    def _parts(self, losses):
-        """The sum of the losses without a gate, and each that has one.
-
-        Each part costs a backward pass, when training and when compiling.
-        """
-        gated = {n for names in self._gated_terms.values() for n in names}
-        main = [loss for name, loss in losses.items() if name not in gated]
-        return {
-            "policy": tf.add_n(main),
-            **{name: losses[name] for name in losses if name in gated},
-        }
 
     def _loss(self, experience, weights=None, training=False):
         losses, rewards = self._losses(experience, weights, training)
@@ -424,14 +377,3 @@ class ActorCriticAgent(tf_agent.TFAgent):
                 term.coefficient(self.train_step_counter), tf.float32
             )
         return term.coefficient
-
-
-def _all_finite(tensors):
-    # One number that is not finite makes its sum so: no tensor of flags.
-    return tf.reduce_all(
-        [
-            tf.math.is_finite(tf.reduce_sum(tf.convert_to_tensor(x)))
-            for x in tensors
-            if x is not None
-        ]
-    )

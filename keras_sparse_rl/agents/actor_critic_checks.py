@@ -1,8 +1,21 @@
 """What `ActorCriticAgent` refuses, and why."""
 
+import keras
 import tensorflow as tf
 
 from keras_sparse_rl.agents.loss_term import LossTerm
+
+
+def check_optimizer(optimizer):
+    """Raises unless an optimizer is one of Keras 3."""
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise TypeError(
+            "`optimizer` must be one of Keras 3, such as "
+            f"keras.optimizers.Adam(1e-3). Received: {optimizer!r} of type "
+            f"{type(optimizer)}. (An optimizer of tf_keras, which is "
+            "tf.keras.optimizers with TF_USE_LEGACY_KERAS=1, does not know "
+            "the variables of a Keras 3 model.)"
+        )
 
 
 def check_terms(loss_terms):

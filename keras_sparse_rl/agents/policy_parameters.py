@@ -39,6 +39,32 @@ def policy_parameters(distribution):
     return leaves[0] if len(leaves) == 1 else leaves
 
 
+def map_parameters(function, *policies):
+    """Applies a function to all tensors of `policy_parameters` of one form.
+
+    Args:
+        function: function of as many tensors as there are policies.
+        *policies: logits, `losses.Gaussian`, or lists of them.
+
+    Returns:
+        What the function gives, in that form.
+
+    Example:
+
+    >>> from keras_sparse_rl.agents.policy_parameters import map_parameters
+    >>> from keras_sparse_rl.losses import Gaussian
+    >>> map_parameters(lambda x: -x, [3.0, Gaussian(1.0, 2.0)])
+    [-3.0, Gaussian(location=-1.0, scale=-2.0)]
+    """
+    first = policies[0]
+    if isinstance(first, Gaussian):
+        parts = (map_parameters(function, *part) for part in zip(*policies))
+        return Gaussian(*parts)
+    if isinstance(first, list):
+        return [map_parameters(function, *part) for part in zip(*policies)]
+    return function(*policies)
+
+
 def unsquashed_action(action, distribution):
     """Actions in the space in which `policy_parameters` are given.
 

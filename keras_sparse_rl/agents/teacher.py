@@ -1,33 +1,20 @@
-import collections
-
 import keras
 import numpy as np
 import tensorflow as tf
 from tf_agents.policies import tf_policy
-from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 
 from keras_sparse_rl._checks import check_flag
 from keras_sparse_rl.agents.action_distribution import action_distribution
+from keras_sparse_rl.agents.advice import Advice
 from keras_sparse_rl.agents.episodic_state import outlives_episodes
 from keras_sparse_rl.agents.keras_network import KerasNetwork
+from keras_sparse_rl.agents.policy_parameters import map_parameters
 from keras_sparse_rl.agents.policy_parameters import policy_parameters
 from keras_sparse_rl.agents.policy_parameters import squashes
-from keras_sparse_rl.losses import Gaussian
-
-Advice = collections.namedtuple("Advice", ["policy", "value"])
-Advice.__doc__ = """What a `Teacher` says of a batch of steps.
-
-`policy`: logits `(batch, time, choices)`, `losses.Gaussian`, or a list of
-them; `value`: tensor `(batch, time)`, or None if the teacher has none. No
-gradient flows through them.
-
-Example:
-
->>> from keras_sparse_rl.agents import Advice
->>> Advice(policy=None, value=None).value is None
-True
-"""
+from keras_sparse_rl.agents.teacher_checks import check_answer
+from keras_sparse_rl.agents.teacher_checks import check_keys
+from keras_sparse_rl.agents.teacher_checks import check_same_actions
 
 
 class Teacher:
@@ -82,7 +69,7 @@ class Teacher:
         squash=True,
     ):
         observation_spec = time_step_spec.observation
-        self._keys = _check_keys(keys, observation_spec)
+        self._keys = check_keys(keys, observation_spec)
         self._action_spec = action_spec
         self._squash = check_flag("squash", squash)
         self._value = value
@@ -91,7 +78,7 @@ class Teacher:
         self._network = None
         seen = self._seen(observation_spec)
         if isinstance(source, tf_policy.TFPolicy):
-            _check_same_actions(source.action_spec, action_spec)
+            check_same_actions(source.action_spec, action_spec)
             self.state_spec = source.policy_state_spec
         elif isinstance(source, keras.layers.Layer):
             if _is_contract(source):
@@ -232,7 +219,7 @@ class Teacher:
             )
             first = tf.reshape(is_first, [-1])
             distribution, _ = self.distribution(_time_step(flat, first), ())
-            policy = _map(
+            policy = map_parameters(
                 lambda x: _unflattened(x, is_first),
                 policy_parameters(distribution),
             )
@@ -245,7 +232,7 @@ class Teacher:
             value = _unflattened(tf.reshape(value, [-1]), is_first)
         elif value is not None:
             value = tf.squeeze(value, -1)
-        policy = _map(tf.stop_gradient, policy)
+        policy = map_parameters(tf.stop_gradient, policy)
         return Advice(
             policy, value if value is None else tf.stop_gradient(value)
         )
@@ -259,7 +246,10 @@ class Teacher:
             )
             distribution, state = self.distribution(time_step, state)
             policies.append(policy_parameters(distribution))
-        return _map(lambda *steps: tf.stack(steps, axis=1), *policies), None
+        policy = map_parameters(
+            lambda *steps: tf.stack(steps, axis=1), *policies
+        )
+        return policy, None
 
     def _seen(self, observation):
         if self._keys is None:
@@ -283,57 +273,8 @@ class Teacher:
                 value = np.asarray(self._value(observation))
         finally:
             self._keys = whole
-        found = policy_parameters(distribution)
-        finite = all(
-            np.isfinite(x).all()
-            for x in tf.nest.flatten(_map(np.asarray, found))
-        )
-        if not finite:
-            raise ValueError(
-                "The teacher's outputs must be finite (a choice that is never "
-                "taken has a large negative logit, such as -1e9). Received: "
-                f"{found} for the observation {observation}."
-            )
-        if value is not None and value.size != 2:
-            raise ValueError(
-                "`value` must map observations (batch, ...) to (batch,) or "
-                f"(batch, 1). Received: shape {value.shape} for a batch of 2."
-            )
+        check_answer(policy_parameters(distribution), value, observation)
         return squashes(distribution)
-
-
-def _check_keys(keys, observation_spec):
-    if keys is None:
-        return None
-    names = [keys] if isinstance(keys, str) else list(keys)
-    known = list(observation_spec) if isinstance(observation_spec, dict) else []
-    for name in names:
-        if name not in known:
-            raise ValueError(
-                f"`keys` must name entries of the observation. Received: "
-                f"{name!r}; the observation has "
-                f"{known or 'no names, for it is no dict'}."
-            )
-    return keys if isinstance(keys, str) else names
-
-
-def _check_same_actions(found, expected):
-    def form(spec):
-        return [
-            (
-                tuple(x.shape),
-                x.dtype,
-                np.asarray(x.minimum).tolist(),
-                np.asarray(x.maximum).tolist(),
-            )
-            for x in tf.nest.flatten(tensor_spec.from_spec(spec))
-        ]
-
-    if form(found) != form(expected):
-        raise ValueError(
-            "Teacher and student must have the same action spec. Received: "
-            f"the teacher's {found}; the student's {expected}."
-        )
 
 
 def _tf_variable(variable):
@@ -355,16 +296,6 @@ def _unflattened(x, is_first):
     shape = tf.concat([tf.shape(is_first), tf.shape(x)[1:]], axis=0)
     x = tf.reshape(x, shape)
     return tf.ensure_shape(x, (*is_first.shape, *x.shape[2:]))
-
-
-def _map(function, *policies):
-    """Applies a function to all tensors of policies of one form."""
-    first = policies[0]
-    if isinstance(first, Gaussian):
-        return Gaussian(*(_map(function, *parts) for parts in zip(*policies)))
-    if isinstance(first, list):
-        return [_map(function, *parts) for parts in zip(*policies)]
-    return function(*policies)
 
 
 def _middle(spec):

@@ -6,6 +6,7 @@ from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_finite
 from keras_sparse_rl._checks import check_flag
 from keras_sparse_rl._checks import check_integer
+from keras_sparse_rl._checks import check_per_step
 from keras_sparse_rl._checks import fits
 from keras_sparse_rl.layers.episodic_memory import EpisodicMemory
 from keras_sparse_rl.layers.over_steps import over_steps
@@ -298,13 +299,7 @@ class EpisodicLSTM(keras.layers.Layer):
                 "key_dim of the memory); left out, the inputs are the "
                 f"context. Received: context of shape {tuple(context.shape)}."
             )
-        for name, flag in flags.items():
-            if flag is not None and not fits(tuple(flag.shape), lead):
-                raise ValueError(
-                    f"`{name}` must have the shape (batch, time) of the "
-                    f"inputs = {lead}. Received: {name} of shape "
-                    f"{tuple(flag.shape)}."
-                )
+        check_per_step(flags, lead)
         if flags["write"] is None and self.write == "signal":
             raise ValueError(
                 "`write` must name the steps to store after, as the layer was "

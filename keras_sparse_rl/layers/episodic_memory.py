@@ -1,5 +1,3 @@
-import collections
-
 import keras
 from keras import ops
 
@@ -7,22 +5,9 @@ from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl._checks import check_positive
 from keras_sparse_rl._checks import fits
-
-Neighbours = collections.namedtuple(
-    "Neighbours", ["keys", "values", "slots", "found"]
-)
-Neighbours.__doc__ = """The entries of an `EpisodicMemory` nearest to queries.
-
-`keys` `(batch, ..., k, key_dim)` and `values` `(batch, ..., k, value_dim)`,
-nearest first; `slots`, int32 `(batch, ..., k)`, where they lie; `found`, bool
-`(batch, ..., k)`, false where the memory holds fewer than k entries.
-
-Example:
-
->>> from keras_sparse_rl.layers import Neighbours
->>> Neighbours._fields
-('keys', 'values', 'slots', 'found')
-"""
+from keras_sparse_rl.layers.key_distance import distance
+from keras_sparse_rl.layers.key_distance import nearness
+from keras_sparse_rl.layers.neighbours import Neighbours
 
 
 @keras.saving.register_keras_serializable(package="keras_sparse_rl")
@@ -152,8 +137,12 @@ class EpisodicMemory(keras.layers.Layer):
         queries = ops.convert_to_tensor(queries, self.compute_dtype)
         self._check("queries", queries, self.key_dim, (2, 3))
         one = len(queries.shape) == 2
-        scores = self._scores(
-            ops.expand_dims(queries, 1) if one else queries, state
+        scores = nearness(
+            self._precise(ops.expand_dims(queries, 1) if one else queries),
+            self._precise(state["keys"]),
+            state["squares"],
+            state["stamp"] > 0,
+            self.metric,
         )
         slots = ops.top_k(scores, self.num_neighbours)[1]
         slots = ops.cast(slots[:, 0] if one else slots, "int32")
@@ -178,8 +167,12 @@ class EpisodicMemory(keras.layers.Layer):
         if self.num_neighbours == 1:
             weights = found
         else:
-            distance = self._distance(queries, neighbours.keys)
-            weights = ops.cast(found, distance.dtype) / (distance + self.delta)
+            far = distance(
+                self._precise(queries),
+                self._precise(neighbours.keys),
+                self.metric,
+            )
+            weights = ops.cast(found, far.dtype) / (far + self.delta)
             total = ops.sum(weights, axis=-1, keepdims=True)
             weights /= ops.where(total > 0, total, 1)
             weights = ops.cast(weights, self.compute_dtype)
@@ -249,8 +242,7 @@ class EpisodicMemory(keras.layers.Layer):
             return ops.scatter_update(tensor, index, new)
 
         clock = clock + ops.cast(where, "int32")
-        precise = ops.cast(keys, self._distance_dtype)
-        squares = ops.sum(ops.square(precise), axis=-1)
+        squares = ops.sum(ops.square(self._precise(keys)), axis=-1)
         return {
             "keys": update(state["keys"], keys, where[:, None]),
             "values": update(state["values"], values, where[:, None]),
@@ -277,39 +269,12 @@ class EpisodicMemory(keras.layers.Layer):
         stamp = state["stamp"] * keep[:, None]
         return {**state, "stamp": stamp, "clock": state["clock"] * keep}
 
-    def _scores(self, queries, state):
-        """Larger for nearer keys, `(batch, n, capacity)`; no gradient."""
-        queries, keys = (
-            ops.stop_gradient(ops.cast(x, self._distance_dtype))
-            for x in (queries, state["keys"])
-        )
-        if keys.shape[0] == 1:  # twice as fast as a batch of one product
-            products = ops.matmul(queries[0], ops.transpose(keys[0]))[None]
-        else:
-            products = ops.matmul(queries, ops.swapaxes(keys, 1, 2))
-        squares = ops.stop_gradient(state["squares"])
-        offset = ops.zeros_like(squares)
-        if self.metric == "euclidean":
-            offset = -0.5 * squares
-        else:
-            tiny = keras.config.epsilon() ** 2
-            lengths = ops.sqrt(ops.maximum(squares, tiny))
-            products /= ops.expand_dims(lengths, 1)
-        offset = ops.where(state["stamp"] > 0, offset, -float("inf"))
-        return products + ops.expand_dims(offset, 1)
-
-    def _distance(self, queries, keys):
-        """Distances `(batch, ..., k)` from the differences themselves."""
-        queries = ops.cast(queries, self._distance_dtype)[..., None, :]
-        keys = ops.cast(keys, self._distance_dtype)
-        if self.metric == "euclidean":
-            return ops.sum(ops.square(queries - keys), axis=-1)
-        queries, keys = (ops.normalize(x, axis=-1) for x in (queries, keys))
-        return ops.maximum(1 - ops.sum(queries * keys, axis=-1), 0)
-
     @property
     def _distance_dtype(self):
         return "float64" if self.compute_dtype == "float64" else "float32"
+
+    def _precise(self, x):
+        return ops.cast(x, self._distance_dtype)
 
     def _at(self, tensor, slots):
         """The entries `(batch, ..., dim)` of a tensor at these slots."""

@@ -6,6 +6,7 @@ from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_finite
 from keras_sparse_rl._checks import check_flag
 from keras_sparse_rl._checks import check_integer
+from keras_sparse_rl._checks import check_per_step
 from keras_sparse_rl._checks import check_share
 from keras_sparse_rl._checks import fits
 from keras_sparse_rl.layers.attention_window import EMPTY_SLOT
@@ -317,14 +318,7 @@ class GTrXL(keras.layers.Layer):
                 f"{self._features} features and at least one step. Received: "
                 f"inputs of shape {shape}."
             )
-        batch, time = shape[:2]
-        for name, tensor in (("is_first", is_first), ("mask", mask)):
-            if tensor is not None and not fits(tensor.shape, (batch, time)):
-                raise ValueError(
-                    f"`{name}` must have the shape (batch, time) of the "
-                    f"inputs = ({batch}, {time}). Received: {name} of shape "
-                    f"{tuple(tensor.shape)}."
-                )
+        check_per_step({"is_first": is_first, "mask": mask}, shape[:2])
         if state is None:
             return
         if not isinstance(state, dict) or set(state) != {"memory", "length"}:
@@ -333,6 +327,7 @@ class GTrXL(keras.layers.Layer):
                 "layer.initial_state(batch_size) or an earlier call returns. "
                 f"Received: state={state!r}."
             )
+        batch = shape[0]
         expected = (batch, self.num_layers, self.memory_length, self.width)
         for name, shape in (("memory", expected), ("length", (batch,))):
             if not fits(state[name].shape, shape):

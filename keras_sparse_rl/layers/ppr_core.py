@@ -1,20 +1,24 @@
+import copy
+
 import keras
-import tensorflow as tf
 from keras import ops
 
-from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_flag
 from keras_sparse_rl._checks import check_integer
-from keras_sparse_rl._checks import fits
+from keras_sparse_rl.layers.cell_state import where
+from keras_sparse_rl.layers.fast_core import FastCore
 from keras_sparse_rl.layers.intervals import interval_phase
 from keras_sparse_rl.layers.intervals import over_steps
 from keras_sparse_rl.layers.powerprop_kernels import PowerpropKernels
 from keras_sparse_rl.layers.powerprop_kernels import check_keras_cells
+from keras_sparse_rl.layers.ppr_checks import check_cell
+from keras_sparse_rl.layers.ppr_checks import check_features
+from keras_sparse_rl.layers.ppr_checks import check_inputs
+from keras_sparse_rl.layers.ppr_checks import check_seen
+from keras_sparse_rl.layers.ppr_checks import check_segment
+from keras_sparse_rl.layers.ppr_checks import check_starts
 from keras_sparse_rl.layers.slow_core import SlowCell
-from keras_sparse_rl.layers.slow_core import SlowLayer
-from keras_sparse_rl.layers.slow_core import leaves_of
-from keras_sparse_rl.layers.slow_core import packed
-from keras_sparse_rl.layers.slow_core import where
+from keras_sparse_rl.layers.slow_core import slow_core
 
 CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell}
 CORES = ("perception", "prediction", "reaction")
@@ -116,28 +120,33 @@ class PPRCore(PowerpropKernels, keras.layers.Layer):
         super().__init__(alpha=alpha, **kwargs)
         self.units = check_integer("units", units)
         self.slow_period = check_integer("slow_period", slow_period)
-        self.cell = _check_cell(cell, self.units)
+        self.cell = check_cell(cell, self.units, tuple(CELLS))
         self.slow_cell = slow_cell
-        self.inputs = _check_options("inputs", inputs, INPUTS, _check_inputs)
-        self.starts = _check_options("starts", starts, STARTS, _check_start)
+        self.inputs = check_inputs(inputs, INPUTS)
+        self.starts = check_starts(starts, STARTS)
         self.return_state = check_flag("return_state", return_state)
         self.supports_masking = True
-        self._cells = {name: self._new_cell(name) for name in CORES}
-        if slow_cell is None:
-            slow_cell = self._new_cell("slow")
-        elif isinstance(slow_cell, keras.layers.RNN):
-            slow_cell = slow_cell.cell
-        kind = SlowCell if hasattr(slow_cell, "state_size") else SlowLayer
-        self._slow = kind(slow_cell, dtype=self.dtype_policy, name="slow")
-        self._maps = {
-            name: keras.layers.Dense(
-                sum(leaves_of(self._cells[name].state_size)),
-                dtype=self.dtype_policy,
-                name=f"{name}_start",
+        names = (*CORES, "slow") if slow_cell is None else CORES
+        cells = self._new_cells(names)
+        slow_cell = cells.pop("slow", slow_cell)
+        self._cells = cells
+        self._slow = slow_core(slow_cell, dtype=self.dtype_policy, name="slow")
+        self._cores = {
+            name: FastCore(
+                name,
+                self._cells[name],
+                self.starts[name],
+                self._slow.leaf_sizes,
+                self.dtype_policy,
             )
             for name in CORES
-            if self.starts[name] == "slow"
-            and self._slow.leaf_sizes != leaves_of(self._cells[name].state_size)
+        }
+        # Keras finds the variables in `_cells`, `_slow` and `_maps`: these
+        # names are in saved files.
+        self._maps = {
+            name: core.start_map
+            for name, core in self._cores.items()
+            if core.start_map is not None
         }
         if alpha is not None:
             self._adopted()
@@ -150,13 +159,21 @@ class PPRCore(PowerpropKernels, keras.layers.Layer):
         found = [part for cell in cells for part in check_keras_cells(cell)]
         return [*found, *self._maps.values()]
 
-    def _new_cell(self, name):
+    def _new_cells(self, names):
         if isinstance(self.cell, str):
-            return CELLS[self.cell](
-                self.units, dtype=self.dtype_policy, name=name
+            kind, dtype = CELLS[self.cell], self.dtype_policy
+            return {
+                name: kind(self.units, dtype=dtype, name=name) for name in names
+            }
+        # Asked once: while Keras loads a file, it takes what is serialized
+        # again, such as the cells of `StackedRNNCells`, for shared.
+        config = self.cell.get_config()
+        return {
+            name: type(self.cell).from_config(
+                {**copy.deepcopy(config), "name": name}
             )
-        config = {**self.cell.get_config(), "name": name}
-        return type(self.cell).from_config(config)
+            for name in names
+        }
 
     @property
     def _remembers_prediction(self):
@@ -166,27 +183,22 @@ class PPRCore(PowerpropKernels, keras.layers.Layer):
         return not only_slow or self.starts["prediction"] == "keep"
 
     def build(self, inputs_shape):
-        self._features = _features(inputs_shape)
+        self._features = check_features(_as_dict(inputs_shape))
         self._slow.build((None, None, self.units))
-        sizes = {**self._features, "slow": self._slow.units}
+        widths = {**self._features, "slow": self._slow.units}
         for name, cell in self._cells.items():
             seen = self._seen(name)
-            for key in seen:
-                if key not in sizes:
-                    raise ValueError(
-                        f"`inputs` of {name!r} must name inputs of the layer, "
-                        f"{sorted(self._features)}, or 'slow'. Received: "
-                        f"{key!r}."
-                    )
+            check_seen(name, seen, self._features)
             if not cell.built:
                 # A kernel cannot be empty: without inputs there is a zero.
-                cell.build((None, sum(sizes[key] for key in seen) or 1))
+                cell.build((None, sum(widths[key] for key in seen) or 1))
         for layer in self._maps.values():
             layer.build((None, self._slow.units))
         if self.alpha is not None:
             self.adopt_kernels(self._adopted())
 
     def _seen(self, name):
+        """The names of what a core sees."""
         seen = self.inputs[name]
         return tuple(sorted(self._features)) if seen is None else seen
 
@@ -257,7 +269,13 @@ class PPRCore(PowerpropKernels, keras.layers.Layer):
 
     def _advance(self, inputs, state, is_first, mask, training, return_cores):
         inputs = _as_dict(inputs)
-        self._check(inputs, state, is_first, mask)
+        check_segment(
+            inputs,
+            self._features,
+            {"is_first": is_first, "mask": mask},
+            state,
+            self._state_specs(),
+        )
         x = next(iter(inputs.values()))
         if state is None:
             state = self.initial_state(ops.shape(x)[0])
@@ -278,11 +296,22 @@ class PPRCore(PowerpropKernels, keras.layers.Layer):
             key: ops.swapaxes(ops.cast(x, self.compute_dtype), 0, 1)
             for key, x in inputs.items()
         }
-        steps = tick, first, counted
         new_state = {"clock": clock}
-        perception = self._run(
-            "perception", inputs, None, steps, state, new_state, training
-        )
+
+        def run(name, state, starts=None):
+            outputs, after = self._cores[name].run(
+                self._view(name, inputs, tick),
+                state,
+                starts,
+                tick,
+                first,
+                counted,
+                training,
+            )
+            new_state.update(after)
+            return outputs
+
+        perception = run("perception", state)
         perceived = ops.cast(state["perceived"], self.compute_dtype)
         new_state["perceived"] = perception[-1]
         heard = ops.concatenate([perceived[None], perception[:-1]], axis=0)
@@ -301,112 +330,42 @@ class PPRCore(PowerpropKernels, keras.layers.Layer):
             before = state
             if not self._remembers_prediction:
                 before = self._caught_up(state, training)
-            outputs["prediction"] = self._run(
-                "prediction", inputs, starts, steps, before, new_state, training
+            outputs["prediction"] = run(
+                "prediction", before, starts.get("prediction")
             )
-        outputs["reaction"] = self._run(
-            "reaction", inputs, starts, steps, state, new_state, training
-        )
-        specs = self._state_specs()
+        outputs["reaction"] = run("reaction", state, starts.get("reaction"))
         return (
             {key: ops.swapaxes(x, 0, 1) for key, x in outputs.items()},
-            {key: new_state[key] for key in specs},
+            {key: new_state[key] for key in self._state_specs()},
         )
 
-    def _run(self, name, inputs, starts, steps, state, new_state, training):
-        """A fast core's outputs `(time, batch, units)`; writes its state."""
-        cell, start = self._cells[name], self.starts[name]
-        tick, first, counted = steps
-        sizes = leaves_of(cell.state_size)
-        leaves = [
-            ops.cast(state[f"{name}_{k}"], self.compute_dtype)
-            for k in range(len(sizes))
-        ]
+    def _view(self, name, inputs, tick):
+        """What a core sees, side by side: `(time, batch, dim)`."""
         seen = [inputs[key] for key in self._seen(name)]
-        if seen:
-            x = ops.concatenate(seen, axis=-1) if len(seen) > 1 else seen[0]
-        else:
-            x = ops.zeros((*ops.shape(tick), 1), self.compute_dtype)
-        xs = [x, first if start == "keep" else tick]
-        from_slow = start == "slow"
-        if from_slow:
-            xs += starts[name]
-        if counted is not None:
-            xs.append(counted)
-
-        def step(carry, xs):
-            x, begins, *xs = xs
-            for k in range(len(sizes)):
-                fresh = xs[k] if from_slow else ops.zeros_like(carry[k])
-                carry[k] = where(begins, fresh, carry[k])
-            output, new = cell(
-                x, packed(cell, carry[: len(sizes)]), training=training
-            )
-            new = [*keras.tree.flatten(new), output]
-            if counted is not None:
-                new = [where(xs[-1], a, b) for a, b in zip(new, carry)]
-            return new, [new[-1]]
-
-        output = ops.zeros_like(leaves[0][:, :1]) * ops.zeros(
-            (1, self.units), self.compute_dtype
-        )
-        carry, (outputs,) = over_steps(
-            step, [*leaves, output], xs, [(leaves[0].shape[0], self.units)]
-        )
-        for k in range(len(sizes)):
-            new_state[f"{name}_{k}"] = carry[k]
-        return outputs
+        if not seen:
+            return ops.zeros((*ops.shape(tick), 1), self.compute_dtype)
+        return ops.concatenate(seen, axis=-1) if len(seen) > 1 else seen[0]
 
     def _starts(self, output, leaves):
         """What each core starts from, by the slow core's output and state."""
-        found = {}
-        for name in CORES:
-            if self.starts[name] != "slow":
-                continue
-            found[name] = leaves
-            if name in self._maps:
-                sizes = leaves_of(self._cells[name].state_size)
-                ends = [sum(sizes[: k + 1]) for k in range(len(sizes) - 1)]
-                values = self._maps[name](output)
-                found[name] = [values]
-                if ends:
-                    found[name] = ops.split(values, ends, axis=-1)
-        return found
+        return {
+            name: core.starts(output, leaves)
+            for name, core in self._cores.items()
+            if core.start == "slow"
+        }
 
     def _caught_up(self, state, training):
         """The prediction's state: what it came to since the last tick."""
-        cell = self._cells["prediction"]
-        clock = state["clock"]
+        prediction = self._cores["prediction"]
         output = ops.cast(state["slow_output"], self.compute_dtype)
-        if self.starts["prediction"] == "slow":
-            leaves = self._starts(output, self._slow.leaves(state))
-            leaves = leaves["prediction"]
-        else:
-            leaves = [
-                ops.zeros((ops.shape(clock)[0], size), self.compute_dtype)
-                for size in leaves_of(cell.state_size)
-            ]
-        x = output if self.inputs["prediction"] else output[:, :1] * 0
-
-        # Variables are read outside of the loop: a loop that holds any is run
-        # even where nobody wants its result, as in acting.
-        values = [(v, tf.convert_to_tensor(v.value)) for v in cell.variables]
-
-        def step(k, *leaves):
-            with keras.StatelessScope(values):
-                _, new = cell(x, packed(cell, list(leaves)), training=training)
-            new = keras.tree.flatten(new)
-            new = [where(k < clock, a, b) for a, b in zip(new, leaves)]
-            return k + 1, *new
-
-        # At most one less than a whole interval: then it ticks.
-        _, *leaves = ops.while_loop(
-            lambda k, *_: k < ops.max(clock),
-            step,
-            (0, *leaves),
-            maximum_iterations=self.slow_period - 1,
+        return prediction.after_tick(
+            output if self.inputs["prediction"] else output[:, :1] * 0,
+            prediction.starts(output, self._slow.leaves(state)),
+            state["clock"],
+            # One less than a whole interval: then it ticks.
+            self.slow_period - 1,
+            training,
         )
-        return {f"prediction_{k}": leaf for k, leaf in enumerate(leaves)}
 
     def _state_specs(self):
         """Shape without batch, and dtype, of each part of the state."""
@@ -417,47 +376,11 @@ class PPRCore(PowerpropKernels, keras.layers.Layer):
             "slow_output": ((self._slow.units,), dtype),
             **self._slow.state_specs(),
         }
-        for name in CORES:
-            if name == "prediction" and not self._remembers_prediction:
-                continue
-            for k, size in enumerate(leaves_of(self._cells[name].state_size)):
-                specs[f"{name}_{k}"] = ((size,), dtype)
+        for name, core in self._cores.items():
+            if name != "prediction" or self._remembers_prediction:
+                specs.update(core.state_specs())
         # In the order in which nests of TensorFlow are flattened.
         return dict(sorted(specs.items()))
-
-    def _check(self, inputs, state, is_first, mask):
-        if set(inputs) != set(self._features):
-            raise ValueError(
-                f"`inputs` must be those that the layer was built for, "
-                f"{sorted(self._features)}. Received: {sorted(inputs)}."
-            )
-        batch, time = next(iter(inputs.values())).shape[:2]
-        for key, x in inputs.items():
-            expected = (batch, time, self._features[key])
-            if not fits(x.shape, expected) or time == 0:
-                raise ValueError(
-                    "`inputs` must have the shape (batch, time, features) = "
-                    f"{expected} with at least one step. Received: {key!r} of "
-                    f"shape {tuple(x.shape)}. For one step write "
-                    "layer.step(...)."
-                )
-        for name, tensor in (("is_first", is_first), ("mask", mask)):
-            if tensor is not None and not fits(tensor.shape, (batch, time)):
-                raise ValueError(
-                    f"`{name}` must have the shape (batch, time) of the "
-                    f"inputs = ({batch}, {time}). Received: {name} of shape "
-                    f"{tuple(tensor.shape)}."
-                )
-        specs = self._state_specs()
-        if state is not None and (
-            not isinstance(state, dict) or set(state) != set(specs)
-        ):
-            found = sorted(state) if isinstance(state, dict) else type(state)
-            raise ValueError(
-                f"`state` must be a dict of {sorted(specs)}, as layer."
-                "initial_state(batch_size) or an earlier call returns it. "
-                f"Received: {found}."
-            )
 
     def compute_mask(self, inputs, previous_mask):
         # One for each output in order: the state has none.
@@ -518,18 +441,6 @@ def _as_dict(inputs):
     return inputs if isinstance(inputs, dict) else {"observation": inputs}
 
 
-def _features(shape):
-    shapes = _as_dict(shape)
-    for key, found in shapes.items():
-        if len(found) != 3 or found[-1] is None:
-            raise ValueError(
-                "`inputs` must have the shape (batch, time, features) with a "
-                f"known number of features. Received: {key!r} of shape "
-                f"{tuple(found)}. For one step write layer.step(...)."
-            )
-    return {key: found[-1] for key, found in shapes.items()}
-
-
 def _held(slow, tick, before):
     """The slow core's output at every step, from the ticks."""
     before = ops.cast(before, slow.dtype)
@@ -540,69 +451,6 @@ def _held(slow, tick, before):
 
     shape = tuple(before.shape)
     return over_steps(step, [before], [slow, tick], [shape])[1][0]
-
-
-def _check_cell(cell, units):
-    if isinstance(cell, str):
-        return check_choice("cell", cell, tuple(CELLS))
-    if isinstance(cell, keras.layers.RNN):
-        cell = cell.cell
-    if not isinstance(cell, keras.layers.Layer) or not hasattr(
-        cell, "state_size"
-    ):
-        raise ValueError(
-            "`cell` must be 'lstm', 'gru' or a Keras cell, such as "
-            f"keras.layers.GRUCell({units}). Received: cell={cell!r} of type "
-            f"{type(cell)}."
-        )
-    if getattr(cell, "dropout", 0) or getattr(cell, "recurrent_dropout", 0):
-        raise ValueError(
-            "`cell` must have no dropout: put a Dropout layer before or after "
-            f"the core. Received: cell={cell!r} with dropout={cell.dropout}, "
-            f"recurrent_dropout={cell.recurrent_dropout}."
-        )
-    found = getattr(cell, "output_size", leaves_of(cell.state_size)[0])
-    if found != units:
-        raise ValueError(
-            f"`cell` must have an output of `units`={units} units. Received: "
-            f"cell={cell!r}, whose output has {found}."
-        )
-    return cell
-
-
-def _check_options(name, options, defaults, check):
-    options = {} if options is None else options
-    if not isinstance(options, dict) or not set(options) <= set(CORES):
-        raise ValueError(
-            f"`{name}` must be a dict with keys out of {CORES}. Received: "
-            f"{name}={options!r}."
-        )
-    options = {**defaults, **options}
-    return {core: check(core, value) for core, value in options.items()}
-
-
-def _check_inputs(core, value):
-    if value is None:
-        return None
-    if isinstance(value, str) or not all(isinstance(x, str) for x in value):
-        raise ValueError(
-            f"`inputs` of {core!r} must be a tuple of names, or None for all "
-            f"inputs. Received: {value!r}."
-        )
-    if core == "perception" and (not value or "slow" in value):
-        raise ValueError(
-            "`inputs` of 'perception' must be observations, without 'slow': "
-            "the slow core hears perception, not the other way round. "
-            f"Received: {value!r}."
-        )
-    return tuple(value)
-
-
-def _check_start(core, value):
-    choices = ("zeros", "slow", "keep")
-    if core == "perception":
-        choices = ("zeros", "keep")
-    return check_choice(f"starts[{core!r}]", value, choices)
 
 
 def _serialized(cell):

@@ -3,6 +3,9 @@
 import keras
 from keras import ops
 
+from keras_sparse_rl.layers.cell_state import leaves_of
+from keras_sparse_rl.layers.cell_state import packed
+from keras_sparse_rl.layers.cell_state import where
 from keras_sparse_rl.layers.intervals import over_steps
 
 
@@ -202,21 +205,21 @@ class SlowLayer(keras.layers.Layer):
         return outputs, starts(outputs, []), new_state
 
 
-def leaves_of(state_size):
-    """Sizes of a cell's states as a list."""
-    return list(keras.tree.flatten(state_size))
+def slow_core(memory, **kwargs):
+    """The `SlowCell` or `SlowLayer` that a memory makes.
 
+    Args:
+        memory: Keras cell, recurrent layer, which stands for its cell, or
+            layer with explicit state.
+        **kwargs: arguments of `keras.layers.Layer`.
 
-def packed(cell, leaves):
-    """A list of states in the form that the cell takes."""
-    if not isinstance(cell.state_size, (list, tuple)):
-        return leaves
-    return keras.tree.pack_sequence_as(cell.state_size, leaves)
-
-
-def where(flag, x, y):
-    """`x` where the flag of a row is true, else `y`."""
-    return ops.where(flag[..., None], x, y)
+    Raises:
+        ValueError: if it is none of these.
+    """
+    if isinstance(memory, keras.layers.RNN):
+        memory = memory.cell
+    kind = SlowCell if hasattr(memory, "state_size") else SlowLayer
+    return kind(memory, **kwargs)
 
 
 def _compressed(advance, carry, heard, tick, first, form):

@@ -1,12 +1,14 @@
-import mmap
-import tempfile
-
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from keras_sparse_rl._checks import check_alpha
+from keras_sparse_rl.layers.reservoir import fill_reservoir
+from keras_sparse_rl.layers.reservoir import new_reservoir
+from keras_sparse_rl.layers.reservoir import refuse_several_workers
+from keras_sparse_rl.layers.stored_values import restored_values
+from keras_sparse_rl.layers.stored_values import stored_values
 from keras_sparse_rl.sparsity.masks import BACKWARD
 from keras_sparse_rl.sparsity.masks import FORWARD
 from keras_sparse_rl.sparsity.masks import keep_count
@@ -16,9 +18,6 @@ from keras_sparse_rl.sparsity.powerpropagation import masked_weight
 from keras_sparse_rl.sparsity.powerpropagation import theta_from_weight
 from keras_sparse_rl.sparsity.sparse_layout import SparseLayout
 from keras_sparse_rl.sparsity.sparse_matmul import scatter
-
-# From this many weights on the reservoir is a file, not memory.
-_LARGE = 2**20
 
 
 class SparseValues:
@@ -74,7 +73,7 @@ class SparseValues:
         initializer="glorot_uniform",
         regularizer=None,
     ):
-        _refuse_several_workers(layer)
+        refuse_several_workers(layer)
         self.layer = layer
         self.shape = tuple(shape)
         self.alpha = check_alpha(alpha)
@@ -95,9 +94,9 @@ class SparseValues:
             topk_mask(magnitude, backward_density),
             self.capacity,
         )
-        self._reservoir = _on_the_host(reservoir)
+        self._reservoir = new_reservoir(reservoir)
         theta = np.zeros(self.capacity, "float32")
-        inputs, outputs = _entries(layout)
+        inputs, outputs = layout.places()
         theta[: len(inputs)] = reservoir[inputs, outputs]
         if regularizer is not None:
             regularizer = _ValuesRegularizer(
@@ -169,14 +168,14 @@ class SparseValues:
         """All of `theta`, resting weights too: float32 `(inputs, outputs)`."""
         layout = self._numpy_layout()
         theta = np.array(self._reservoir)
-        inputs, outputs = _entries(layout)
+        inputs, outputs = layout.places()
         theta[inputs, outputs] = self._numpy_theta()[: len(inputs)]
         return theta
 
     def assign_dense_theta(self, theta):
         """Sets all of `theta`, resting weights too; masks stay."""
-        inputs, outputs = _entries(self._numpy_layout())
-        self._fill_reservoir(theta)
+        inputs, outputs = self._numpy_layout().places()
+        fill_reservoir(self._reservoir, theta)
         self._assign_theta(np.asarray(theta)[inputs, outputs])
 
     def resting(self):
@@ -189,7 +188,7 @@ class SparseValues:
 
     def assign_resting(self, values):
         """Sets the reservoir to what `resting` returned."""
-        self._fill_reservoir(values)
+        fill_reservoir(self._reservoir, values)
 
     def weight(self):
         """The effective weight as an array, masked or not."""
@@ -241,14 +240,14 @@ class SparseValues:
         theta = self.dense_theta()
         old = self._numpy_layout()
         new = SparseLayout.from_masks(forward, backward, self.capacity)
-        place = np.full(self.shape, -1, "int32")
-        old_entries, entries = _entries(old), _entries(new)
-        place[old_entries] = np.arange(len(old_entries[0]))
-        source = place[entries]
+        entry = np.full(self.shape, -1, "int32")
+        old_places, places = old.places(), new.places()
+        entry[old_places] = np.arange(len(old_places[0]))
+        source = entry[places]
         was_trained = (old.mask[source] & BACKWARD != 0) & (source >= 0)
         stays = was_trained & (new.mask[: len(source)] & BACKWARD != 0)
-        self._fill_reservoir(theta)
-        self._assign_theta(theta[entries])
+        fill_reservoir(self._reservoir, theta)
+        self._assign_theta(theta[places])
         for name, variable in vars(self.layout).items():
             variable.assign(getattr(new, name))
         for name, slot in (slots or {}).items():
@@ -258,7 +257,7 @@ class SparseValues:
             moved = np.zeros_like(values)
             # An average of the weight is not a sum of gradients.
             if name == "average":
-                moved[: len(source)] = theta[entries]
+                moved[: len(source)] = theta[places]
             moved[: len(source)][stays] = values[source[stays]]
             slot.assign(moved)
 
@@ -301,56 +300,22 @@ class SparseValues:
             with_resting: bool, whether training will go on: then the weights
                 that are trained but not used are kept, and the reservoir.
         """
-        layout = self._numpy_layout()
-        begin, middle, end = layout.bounds
-        count = end[-1]
-        kept = np.ones(count, bool)
-        if not with_resting:
-            kept = (layout.mask[:count] & FORWARD) != 0
-        small = self.shape[0] <= 2**16
-        store["theta"] = self._numpy_theta()[:count][kept]
-        store["inputs"] = layout.inputs[:count][kept].astype(
-            "uint16" if small else "int32"
+        arrays = stored_values(
+            self._numpy_theta(),
+            self._numpy_layout(),
+            self._reservoir if with_resting else None,
         )
-        store["used"] = middle - begin
-        if with_resting:
-            store["counts"] = end - begin
-            store["mask"] = layout.mask[:count]
-            # What stands in `theta` is not written twice.
-            resting = np.array(self._reservoir)
-            resting[_entries(layout)] = 0.0
-            store["reservoir"] = resting
+        for name, array in arrays.items():
+            store[name] = array
 
     def load(self, store):
         """Reads what `save` wrote."""
-        theta, inputs = np.asarray(store["theta"]), np.asarray(store["inputs"])
-        used = np.asarray(store["used"])
-        is_training = "reservoir" in store.keys()
-        counts = np.asarray(store["counts"]) if is_training else used
-        mask = np.asarray(store["mask"]) if is_training else None
-        if len(used) != self.shape[1] or len(theta) > self.capacity:
-            raise ValueError(
-                f"The file holds {len(theta)} weights for {len(used)} units; "
-                f"layer '{self.layer.name}' has room for {self.capacity} and "
-                f"{self.shape[1]} units. Build it with the arguments it was "
-                "saved with (`units`, `backward_density`)."
-            )
-        layout = SparseLayout.from_entries(
-            inputs.astype("int64"),
-            counts,
-            used,
-            np.full(len(theta), FORWARD | BACKWARD, "uint8")
-            if mask is None
-            else mask,
-            self.shape[0],
-            self.capacity,
+        theta, layout, resting = restored_values(
+            store, self.shape, self.capacity, self.layer.name
         )
-        reservoir = np.zeros(self.shape, "float32")
-        if is_training:
-            reservoir[...] = store["reservoir"]
         for name, variable in vars(self.layout).items():
             variable.assign(getattr(layout, name))
-        self._fill_reservoir(reservoir)
+        fill_reservoir(self._reservoir, resting)
         self._assign_theta(theta)
 
     def _numpy_layout(self):
@@ -372,46 +337,9 @@ class SparseValues:
     def _dense_mask(self):
         layout = self._numpy_layout()
         mask = np.zeros(self.shape, "uint8")
-        entries = _entries(layout)
-        mask[entries] = layout.mask[: len(entries[0])]
+        places = layout.places()
+        mask[places] = layout.mask[: len(places[0])]
         return mask
-
-    def _fill_reservoir(self, theta):
-        self._reservoir[...] = theta
-        if isinstance(self._reservoir, np.memmap):
-            # The pages go back to the file until the next refresh.
-            if hasattr(mmap, "MADV_DONTNEED"):
-                self._reservoir._mmap.madvise(mmap.MADV_DONTNEED)
-
-
-def _refuse_several_workers(layer):
-    strategy = tf.distribute.get_strategy()
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        workers = strategy.cluster_resolver.cluster_spec().as_dict()
-        if sum(map(len, workers.values())) > 1:
-            raise ValueError(
-                f"Layer '{layer.name}' keeps its resting weights on the host "
-                "of each worker, where they would differ. Train masked layers "
-                "(PowerpropDense, sparsify(model, execution='dense')) on "
-                "several machines, and change the execution afterwards."
-            )
-
-
-def _on_the_host(array):
-    if array.size < _LARGE:
-        return np.array(array, "float32")
-    with tempfile.TemporaryFile(prefix="keras_sparse_rl-") as file:
-        # The file has no name any more and ends with the process.
-        mapped = np.memmap(file, "float32", "w+", shape=array.shape)
-    mapped[...] = array
-    return mapped
-
-
-def _entries(layout):
-    """Indices `(inputs, outputs)` of the entries, two arrays."""
-    begin, _, end = layout.bounds
-    outputs = np.repeat(np.arange(len(end)), end - begin)
-    return layout.inputs[: len(outputs)], outputs
 
 
 def _constant(value):

@@ -28,6 +28,7 @@ class PowerpropUpdate:
     """
 
     inner_class = None
+    penalties = None  # until it is built
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

@@ -99,6 +99,12 @@ class SparseLayout:
             np.stack([end_by_input - per_input, end_by_input]).astype("int32"),
         )
 
+    def places(self):
+        """Indices `(inputs, outputs)` of the entries, two arrays."""
+        begin, _, end = self.bounds
+        outputs = np.repeat(np.arange(len(end)), end - begin)
+        return self.inputs[: len(outputs)], outputs
+
 
 def _padded(values, capacity, dtype="int32"):
     padded = np.zeros(capacity, dtype)

@@ -153,7 +153,8 @@ def test_a_step_equals_separate_losses(form, mode):
     assert_weights(model, expected)
     assert history["cosine_far"][0] == pytest.approx(cosine, abs=1e-6)
     assert history["weight_far"][0] == pytest.approx(weight, abs=1e-6)
-    plain = compiled(FORMS[form]()).fit(x, y, batch_size=16, verbose=0).history
+    plain = compiled(FORMS[form](), run_eagerly=True)
+    plain = plain.fit(x, y, batch_size=16, verbose=0).history
     assert set(history) - set(plain) == {"cosine_far", "weight_far"}
     for key in plain:
         assert history[key][0] == pytest.approx(plain[key][0], rel=1e-5)
@@ -386,8 +387,9 @@ def test_two_replicas_compare_the_sums(two_replicas):
     for a, b in zip(results[0][0], results[1][0], strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     for key in ("cosine_far", "weight_far"):
+        # A cosine near 0 is the difference of larger numbers.
         np.testing.assert_allclose(
-            results[0][1][key], results[1][1][key], rtol=1e-5
+            results[0][1][key], results[1][1][key], rtol=1e-5, atol=1e-6
         )
     # Keras 3.8 itself reports another loss on two replicas.
     losses = []

@@ -339,6 +339,18 @@ def test_options_say_what_they_are_in_the_config():
     assert again.starts["prediction"] == "slow"
 
 
+def test_stacked_cells_come_back_from_a_file(tmp_path):
+    inputs = keras.Input((None, FEATURES))
+    core = PPRCore(UNITS, 2, OPTIONS["stacked"]["cell"]())
+    model = keras.Model(inputs, core(inputs))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for before, after in zip(model.weights, loaded.weights, strict=True):
+        np.testing.assert_array_equal(before, after)
+    x, _ = data(2, 5)
+    np.testing.assert_array_equal(model(x), loaded(x))
+
+
 def test_bad_arguments():
     x = np.zeros((2, 3, FEATURES), "float32")
     for arguments, words in (

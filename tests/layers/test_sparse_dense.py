@@ -11,8 +11,8 @@ from keras_sparse_rl.callbacks import RigL
 from keras_sparse_rl.callbacks import StaticSparsity
 from keras_sparse_rl.callbacks import TopKAST
 from keras_sparse_rl.layers import SparseDense
+from keras_sparse_rl.layers import reservoir
 from keras_sparse_rl.layers import sparse_kernels
-from keras_sparse_rl.layers import sparse_values
 from keras_sparse_rl.optimizers import Powerprop
 from keras_sparse_rl.sparsity import densify
 from keras_sparse_rl.sparsity import execution
@@ -127,7 +127,7 @@ def test_what_exists_shrinks_with_the_density():
 
 
 def test_large_reservoirs_are_mapped_files(monkeypatch):
-    monkeypatch.setattr(sparse_values, "_LARGE", 100)
+    monkeypatch.setattr(reservoir, "LARGE", 100)
     models = dense_network(), sparse_network()
     assert isinstance(sparse_kernels(models[1])[0]._reservoir, np.memmap)
     for model in models:

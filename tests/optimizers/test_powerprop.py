@@ -68,6 +68,11 @@ def oracle(rule, alpha, steps, mask=None):
     return theta
 
 
+def traced_elsewhere(name, jit_compile):
+    """Tracing takes most of the time: these rules stand for all in graphs."""
+    return not jit_compile and name not in ("adam", "adamw", "schedule")
+
+
 @pytest.mark.parametrize(
     "name, alpha, jit_compile",
     [(name, 3, False) for name in RULES]
@@ -76,7 +81,12 @@ def oracle(rule, alpha, steps, mask=None):
 )
 def test_step_is_scaled_not_the_gradient(name, alpha, jit_compile):
     model = linear(alpha)
-    model.compile(Powerprop(RULES[name]()), "mse", jit_compile=jit_compile)
+    model.compile(
+        Powerprop(RULES[name]()),
+        "mse",
+        jit_compile=jit_compile,
+        run_eagerly=traced_elsewhere(name, jit_compile),
+    )
     model.fit(X, Y, batch_size=16, epochs=8, verbose=0)
     np.testing.assert_allclose(
         model.layers[0].theta, oracle(RULES[name], alpha, 8), atol=3e-6
@@ -144,7 +154,14 @@ def test_mixed_precision_loss_scaling():
     assert model.layers[0].kernel.dtype == "float32"
 
 
-@pytest.mark.parametrize("name", ["momentum", "adam", "adamw"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("momentum", marks=pytest.mark.slow),
+        pytest.param("adam", marks=pytest.mark.slow),
+        "adamw",
+    ],
+)
 def test_two_replicas(name, two_replicas):
     with two_replicas.scope():
         model = linear(2)
@@ -186,7 +203,12 @@ def test_large_kernels_are_fused_to_the_same_numbers():
 )
 def test_weights_outside_b_keep_every_bit(name, jit_compile):
     model = linear(2)
-    model.compile(Powerprop(RULES[name]()), "mse", jit_compile=jit_compile)
+    model.compile(
+        Powerprop(RULES[name]()),
+        "mse",
+        jit_compile=jit_compile,
+        run_eagerly=traced_elsewhere(name, jit_compile),
+    )
     kernel = model.layers[0].sparse_kernel
     model.fit(X, Y, batch_size=4, epochs=2, verbose=0)  # momentum everywhere
     prune(model, 0.4)
@@ -247,8 +269,9 @@ def test_saved_and_continued_is_not_interrupted(name, tmp_path):
         model.fit(X, Y, batch_size=4, shuffle=False, epochs=epochs, verbose=0)
 
     whole, half = linear(2), linear(2)
+    eagerly = traced_elsewhere(name, False)
     for model in (whole, half):
-        model.compile(Powerprop(RULES[name]()), "mse")
+        model.compile(Powerprop(RULES[name]()), "mse", run_eagerly=eagerly)
     fit(whole, 4)
     fit(half, 2)
     half.save(tmp_path / "half.keras")
@@ -256,6 +279,17 @@ def test_saved_and_continued_is_not_interrupted(name, tmp_path):
     assert type(loaded.optimizer) is type(whole.optimizer)
     fit(loaded, 2)
     assert_same_state(whole, loaded)
+
+
+def test_a_model_is_saved_before_its_first_step(tmp_path):
+    model = linear(2)
+    model.compile(Powerprop("adam"), "mse")
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for each in (model, loaded):
+        each.fit(X, Y, batch_size=16, epochs=2, verbose=0)
+    assert_same_state(model, loaded)
 
 
 def test_config_names_the_optimizer_inside():
