@@ -165,7 +165,9 @@ class ActorCriticAgent(tf_agent.TFAgent):
         """Makes one gradient of those of all losses.
 
         Here: the sum, where the terms with a gate are gated by the sum of the
-        others. Other methods that weigh losses by their gradients override it.
+        others. Other methods that weigh losses by their gradients override it,
+        and get those of each loss; here the losses without a gate come summed,
+        as `"policy"`.
 
         Args:
             per_term_gradients: dict of name (`"policy"`, `"value"`,
@@ -224,11 +226,14 @@ class ActorCriticAgent(tf_agent.TFAgent):
         with tf.GradientTape(persistent=separate) as tape:
             losses, rewards = self._losses(experience, weights, training=True)
             total = tf.add_n(list(losses.values()))
+            parts = losses
+            if not overridden:
+                parts = self._gated_terms.parts(losses)
         if separate:
             gradients, figures = self.combine_gradients(
                 {
                     name: tape.gradient(loss, variables)
-                    for name, loss in losses.items()
+                    for name, loss in parts.items()
                 }
             )
         else:

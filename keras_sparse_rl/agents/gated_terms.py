@@ -1,3 +1,5 @@
+import tensorflow as tf
+
 from keras_sparse_rl.agents.actor_critic_checks import check_auxiliary
 from keras_sparse_rl.gradients.gate_gradients import add_gradients
 
@@ -37,6 +39,24 @@ class GatedTerms:
     @property
     def gates(self):
         return list(self._names)
+
+    def parts(self, losses):
+        """The sum of the losses without a gate, and each that has one.
+
+        Each part costs a backward pass, when training and when compiling.
+
+        Args:
+            losses: dict of a loss' name to a number.
+
+        Returns:
+            Dict of the same kind, with the sum as `"policy"`.
+        """
+        gated = {name for names in self._names.values() for name in names}
+        main = [loss for name, loss in losses.items() if name not in gated]
+        return {
+            "policy": tf.add_n(main),
+            **{name: losses[name] for name in losses if name in gated},
+        }
 
     def combine(self, per_term_gradients, number):
         """Adds gradients, gating those of gated terms by the others' sum.

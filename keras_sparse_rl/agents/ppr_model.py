@@ -7,7 +7,12 @@ from keras_sparse_rl.layers import PPRCore
 
 
 def ppr_model(
-    observation_spec, action_spec, torso=None, core=None, shared_heads=True
+    observation_spec,
+    action_spec,
+    torso=None,
+    core=None,
+    shared_heads=True,
+    heads=None,
 ):
     """A model of the network contract with a policy for each of PPR's cores.
 
@@ -26,12 +31,15 @@ def ppr_model(
             units with its defaults.
         shared_heads: bool, whether one layer makes all three policies, or
             each core has its own.
+        heads: dict of Keras layers by name: further outputs, which read the
+            reaction core, such as `"reward"` for a `RewardPredictionTerm`.
 
     Returns:
         `keras.Model` of the network contract.
 
     Raises:
-        ValueError: if an action has no bounds, or the core cannot serve.
+        ValueError: if an action has no bounds, the core cannot serve, or a
+            head has the name of an output that is there.
 
     Example:
 
@@ -55,10 +63,10 @@ def ppr_model(
     inputs, _, outputs, state = trunk(
         observation_spec, torso, core, return_cores=True
     )
-    heads = policy_heads(action_spec)
+    shared = policy_heads(action_spec)
 
     def policy(name):
-        layers = heads if shared_heads else policy_heads(action_spec)
+        layers = shared if shared_heads else policy_heads(action_spec)
         return keras.tree.map_structure(
             lambda layer: layer(outputs[name]), layers
         )
@@ -69,4 +77,12 @@ def ppr_model(
         "perception": policy("perception"),
         "prediction": policy("prediction"),
     }
+    taken = sorted(set(named) & set(heads or {}))
+    if taken:
+        raise ValueError(
+            f"`heads` must have other names than {sorted(named)}. Received: "
+            f"{taken}."
+        )
+    for name, head in (heads or {}).items():
+        named[name] = head(outputs["reaction"])
     return keras.Model(inputs, {"outputs": named, "state": state})

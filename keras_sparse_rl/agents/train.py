@@ -41,7 +41,9 @@ def train(
     One step collects a segment from every copy of the environment and learns
     from it once; with an `InGraphEnvironment` both happen inside one
     `tf.function`. An epoch is what lies between two evaluations and
-    checkpoints. Callbacks are driven as by `fit`, with `agent.model`.
+    checkpoints. Callbacks are driven as by `fit`, with `agent.model`. As in
+    `fit`, AutoGraph does not rewrite what is compiled: where a loss term or an
+    environment decides by a tensor's value it needs `tf.where` or `tf.cond`.
 
     Args:
         agent: `ActorCriticAgent`.

@@ -147,6 +147,15 @@ class SlowLayer(keras.layers.Layer):
         self._features = input_shape[-1]
         if not self.layer.built:
             self.layer.build(input_shape)
+        state = self.layer.initial_state(1)
+        nested = [name for name, x in state.items() if isinstance(x, dict)]
+        if nested:
+            raise ValueError(
+                "`slow_cell` must have a state that is a flat dict, as GTrXL "
+                f"has. Received: {self.layer!r}, whose state has dicts under "
+                f"{nested}. An EpisodicLSTM goes before the PPRCore; by the "
+                "core's `inputs` say who sees what it recalls."
+            )
 
     def state_specs(self):
         """Shape without batch, and dtype, of each part of the state."""

@@ -111,6 +111,21 @@ def test_what_opposes_is_left_out(gates):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+def test_one_backward_pass_for_all_losses_without_a_gate(monkeypatch):
+    calls = []
+    gradient = tf.GradientTape.gradient
+
+    def counted(*arguments, **more):
+        calls.append(arguments)
+        return gradient(*arguments, **more)
+
+    agent = new_agent(Imitate(gate=GradientGate()), Field())
+    data = tasks.experience(agent)
+    monkeypatch.setattr(tf.GradientTape, "gradient", counted)
+    agent.train(data)
+    assert len(calls) == 2
+
+
 @pytest.mark.slow  # in the suite: test_compositions
 def test_a_gate_is_reported_and_resumed_bit_for_bit(tmp_path):
     def run():

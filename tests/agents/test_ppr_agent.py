@@ -282,7 +282,41 @@ def test_acts_in_a_python_environment():
     assert (found.returns > 5).all()
 
 
+def test_further_heads_read_the_reaction():
+    model = agents.ppr_model(
+        tasks.OBSERVATION,
+        tasks.DISCRETE,
+        core=core(),
+        heads={"reward": keras.layers.Dense(3, name="reward_head")},
+    )
+    assert model.output["outputs"]["reward"].shape == (None, None, 3)
+    term = agents.RewardPredictionTerm(tasks.DISCRETE)
+    agent = agents.PPRAgent(
+        SPEC,
+        tasks.DISCRETE,
+        model,
+        keras.optimizers.Adam(),
+        loss_terms=[term],
+    )
+    data = tasks.experience(agent)
+    with tf.GradientTape() as tape:
+        loss = agent.loss(data, training=True).extra["reward_prediction"]
+    layer = next(x for x in model.layers if isinstance(x, PPRCore))
+    names = ("perception", "prediction", "reaction")
+    cells = [layer._cells[name].trainable_variables[1] for name in names]
+    found = tape.gradient(loss, [v.value for v in cells])
+    # Prediction's output is not heard; perception's is, by the slow core.
+    assert [g is not None and bool(np.any(g)) for g in found] == [1, 0, 1]
+
+
 def test_bad_arguments():
+    with pytest.raises(ValueError, match="`heads`"):
+        agents.ppr_model(
+            tasks.OBSERVATION,
+            tasks.DISCRETE,
+            core=core(),
+            heads={"value": keras.layers.Dense(1)},
+        )
     with pytest.raises(ValueError, match="`coefficient`"):
         ppr_agent(coefficient=-1.0)
     with pytest.raises(ValueError, match="`pairs`"):

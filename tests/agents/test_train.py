@@ -302,6 +302,21 @@ def test_stops_where_a_loss_is_not_finite(tmp_path):
     ]
 
 
+def test_no_code_is_rewritten():
+    """As in `fit`: compiling takes half as long without AutoGraph."""
+
+    class Decides(agents.LossTerm):
+        def loss(self, segment):
+            if tf.reduce_any(segment.is_first):
+                return segment.reward_t
+            return -segment.reward_t
+
+    maze = tasks.maze()
+    agent = tasks.maze_agent(maze, loss_terms=[Decides()])
+    with pytest.raises(tf.errors.OperatorNotAllowedInGraphError):
+        agents.train(agent, maze, epochs=1, steps_per_epoch=1, verbose=0)
+
+
 def test_callbacks_may_stop_it():
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

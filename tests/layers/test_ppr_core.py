@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_sparse_rl.layers import EpisodicLSTM
+from keras_sparse_rl.layers import EpisodicMemory
 from keras_sparse_rl.layers import GTrXL
 from keras_sparse_rl.layers import PPRCore
 from keras_sparse_rl.layers import ResettableRNN
@@ -371,6 +373,10 @@ def test_bad_arguments():
             PPRCore(**{"units": UNITS, **arguments})
     with pytest.raises(ValueError, match="'picture'"):
         PPRCore(UNITS, inputs={"reaction": ("picture",)})(x)
+    memory = EpisodicMemory(3, key_dim=UNITS, value_dim=UNITS)
+    recall = EpisodicLSTM(UNITS, memory, return_state=True)
+    with pytest.raises(ValueError, match="before the PPRCore"):
+        PPRCore(UNITS, slow_cell=recall)(x)
     layer = PPRCore(UNITS)
     layer(x)
     for call, words in (
