@@ -206,6 +206,7 @@ class KerasNetwork(_Network):
             outputs = tf.nest.map_structure(_without_last_one, outputs)
         return outputs, network_state
 
+    @tf.autograph.experimental.do_not_convert
     def _sequence(self, observation, step_type, state, training, rank):
         first = tf.nest.flatten(observation)[0]
         if not tf.nest.flatten(state):
@@ -227,6 +228,7 @@ class KerasNetwork(_Network):
             self._state_spec, tf.nest.flatten(found["state"])
         )
 
+    @tf.autograph.experimental.do_not_convert
     def _batch(self, observation, training, rank):
         if rank == 1:
             return self._run(observation, training)

@@ -87,6 +87,7 @@ def rooms_agent(environment, seed):
     )
 
 
+@pytest.mark.slow  # tests/pairs does the same with all ten papers at once
 def test_learns_and_resumes_bit_for_bit(tmp_path):
     def run(directory, seed):
         environment = environments.GoToTarget(size=5, batch_size=2)
