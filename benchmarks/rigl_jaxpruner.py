@@ -61,7 +61,7 @@ rigl = jaxpruner.RigL(
     drop_fraction_fn=optax.cosine_decay_schedule(0.3, steps * 3 // 4),
 )
 schedule = optax.cosine_decay_schedule(float(task["rate"]), steps)
-optimizer = rigl.wrap_optax(optax.adam(schedule, eps=1e-7))
+optimizer = rigl.wrap_optax(optax.sgd(schedule, momentum=0.9))
 state = optimizer.init(params)
 params = rigl.post_gradient_update(params, state)
 images, labels = jnp.asarray(task["x"]), jnp.asarray(task["y"])

@@ -2,9 +2,9 @@
 
 Powerprop + Top-KAST and Top-KAST alone beside gradual magnitude pruning and
 the dense network, as `top_kast.py` does it: the same initial weights and
-batches for all, Adam falling to 0, densities by Erdos-Renyi-Kernel. Three
-strided convolutions of 32, 64 and 128 filters and two dense layers; no
-augmentation, so the dense figure is modest.
+batches for all, SGD with momentum, its rate falling to 0, densities by
+Erdos-Renyi-Kernel. Three strided convolutions of 32, 64 and 128 filters and
+two dense layers; no augmentation, so the dense figure is modest.
 
     python -m benchmarks.top_kast_cifar --data DIR [--seeds 3]
 
@@ -30,7 +30,7 @@ from keras_sparse_rl.layers import PowerpropDense
 
 DENSITIES = (0.1, 0.05, 0.02)
 EPOCHS = 15
-RATES = {"dense": 1e-3, "gradual_pruning": 1e-3, "sparse": 2e-3}
+RATE = 0.05
 
 
 def load_cifar(data):
@@ -85,7 +85,7 @@ def main():
                     "top_kast_cifar",
                     f"{method}-density{density}-seed{seed}",
                     lambda m=method, d=density, s=seed: run(
-                        m, d, s, data, build, EPOCHS, RATES
+                        m, d, s, data, build, EPOCHS, RATE
                     ),
                 )
                 accuracies.setdefault((method, density), []).append(found)

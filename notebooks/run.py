@@ -1,8 +1,11 @@
-"""Runs every notebook and stores what it shows: `make notebooks`."""
+"""Runs every notebook and stores what it shows: `make notebooks`.
 
+python notebooks/run.py [NAME ...] [--fast]
+"""
+
+import argparse
 import os
 import pathlib
-import sys
 import time
 
 import jupytext
@@ -42,11 +45,18 @@ def execute(script, fast):
 
 
 def main():
-    fast = "--fast" in sys.argv
-    for script in scripts():
-        start = time.time()
-        notebook = execute(script, fast)
-        if not fast:
+    every = {script.stem: script for script in scripts()}
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="all if none")
+    parser.add_argument("--fast", action="store_true", help="and store nothing")
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        if name not in every:
+            parser.error(f"no notebook {name}: there are {', '.join(every)}")
+    for name in arguments.names or every:
+        script, start = every[name], time.time()
+        notebook = execute(script, arguments.fast)
+        if not arguments.fast:
             nbformat.write(notebook, script.with_suffix(".ipynb"))
         print(f"{script.stem}: {time.time() - start:.0f} s", flush=True)
 

@@ -161,9 +161,7 @@ def test_reduced_precision(case, policy):
     layer, compute = model.layers[1], keras.config.dtype_policy()
     assert layer.theta.dtype == compute.variable_dtype
     assert layer(case.inputs()).dtype == compute.compute_dtype
-    optimizer = Powerprop(keras.optimizers.SGD(0.5))
-    in_graph = str(case) == "PowerpropDense"  # one stands for all
-    model.compile(optimizer, "mse", run_eagerly=not in_graph)
+    model.compile(Powerprop(keras.optimizers.SGD(0.5)), "mse")
     before = keras.ops.convert_to_numpy(layer.theta).astype("float32")
     # Loss scaling skips its first steps.
     model.fit(case.inputs(160), np.ones((160, 1)), batch_size=8, verbose=0)

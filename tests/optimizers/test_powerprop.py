@@ -68,11 +68,6 @@ def oracle(rule, alpha, steps, mask=None):
     return theta
 
 
-def traced_elsewhere(name, jit_compile):
-    """Tracing takes most of the time: these rules stand for all in graphs."""
-    return not jit_compile and name not in ("adam", "adamw", "schedule")
-
-
 @pytest.mark.parametrize(
     "name, alpha, jit_compile",
     [(name, 3, False) for name in RULES]
@@ -81,12 +76,7 @@ def traced_elsewhere(name, jit_compile):
 )
 def test_step_is_scaled_not_the_gradient(name, alpha, jit_compile):
     model = linear(alpha)
-    model.compile(
-        Powerprop(RULES[name]()),
-        "mse",
-        jit_compile=jit_compile,
-        run_eagerly=traced_elsewhere(name, jit_compile),
-    )
+    model.compile(Powerprop(RULES[name]()), "mse", jit_compile=jit_compile)
     model.fit(X, Y, batch_size=16, epochs=8, verbose=0)
     np.testing.assert_allclose(
         model.layers[0].theta, oracle(RULES[name], alpha, 8), atol=3e-6
@@ -203,12 +193,7 @@ def test_large_kernels_are_fused_to_the_same_numbers():
 )
 def test_weights_outside_b_keep_every_bit(name, jit_compile):
     model = linear(2)
-    model.compile(
-        Powerprop(RULES[name]()),
-        "mse",
-        jit_compile=jit_compile,
-        run_eagerly=traced_elsewhere(name, jit_compile),
-    )
+    model.compile(Powerprop(RULES[name]()), "mse", jit_compile=jit_compile)
     kernel = model.layers[0].sparse_kernel
     model.fit(X, Y, batch_size=4, epochs=2, verbose=0)  # momentum everywhere
     prune(model, 0.4)
@@ -269,9 +254,8 @@ def test_saved_and_continued_is_not_interrupted(name, tmp_path):
         model.fit(X, Y, batch_size=4, shuffle=False, epochs=epochs, verbose=0)
 
     whole, half = linear(2), linear(2)
-    eagerly = traced_elsewhere(name, False)
     for model in (whole, half):
-        model.compile(Powerprop(RULES[name]()), "mse", run_eagerly=eagerly)
+        model.compile(Powerprop(RULES[name]()), "mse")
     fit(whole, 4)
     fit(half, 2)
     half.save(tmp_path / "half.keras")
