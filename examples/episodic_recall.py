@@ -152,7 +152,9 @@ class RegretByExposure:
     def __init__(self, policy, environment, task, jit_compile=False):
         self._policy, self._environment = policy, environment
         self._task = task
-        self._run = tf.function(self._sums, jit_compile=jit_compile)
+        self._run = tf.function(
+            self._sums, jit_compile=jit_compile, autograph=False
+        )
 
     def __call__(self, seed=0):
         """float64 array of one regret for each exposure."""
@@ -197,7 +199,9 @@ class StayProbabilities:
     def __init__(self, policy, environment, task, jit_compile=False):
         self._policy, self._environment = policy, environment
         self._task = task
-        self._run = tf.function(self._record, jit_compile=jit_compile)
+        self._run = tf.function(
+            self._record, jit_compile=jit_compile, autograph=False
+        )
 
     def __call__(self, seed=0):
         """Dict of shares to stay, and of the mean reward of cued trials.

@@ -267,7 +267,7 @@ def play(policy, episodes, seed):
         carry = environment.advance(carry, chosen.action)
         return step + 1, carry, chosen.state, regret
 
-    @tf.function
+    @tf.function(autograph=False)
     def run():
         return tf.while_loop(
             lambda step, *_: step < bandit.pulls,

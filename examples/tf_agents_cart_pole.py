@@ -131,13 +131,13 @@ def dqn(seed, updates):
         observers=[memory.add_batch],
         num_steps=8,
     )
-    driver.run = tf.function(driver.run)
+    driver.run = tf.function(driver.run, autograph=False)
     for _ in range(50):
         driver.run()
     samples = iter(
         memory.as_dataset(sample_batch_size=64, num_steps=2).prefetch(2)
     )
-    learn = tf.function(agent.train)
+    learn = tf.function(agent.train, autograph=False)
 
     def update():
         driver.run()
@@ -148,7 +148,10 @@ def dqn(seed, updates):
 
 def _all_of(agent, memory, driver):
     """An update: collect, learn from all of it, forget."""
-    run, learn = tf.function(driver.run), tf.function(agent.train)
+    run, learn = (
+        tf.function(function, autograph=False)
+        for function in (driver.run, agent.train)
+    )
 
     def update():
         run()

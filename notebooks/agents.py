@@ -109,8 +109,8 @@ ppo = PPOClipAgent(
     train_step_counter=tf.Variable(0, dtype=tf.int64),
 )
 ppo.initialize()
-act = tf.function(ppo.collect_policy.action)
-learn = tf.function(ppo.train)
+act = tf.function(ppo.collect_policy.action, autograph=False)
+learn = tf.function(ppo.train, autograph=False)
 
 
 def collect(time_step, steps):
