@@ -35,8 +35,8 @@ from keras_sparse_rl.sparsity import PolynomialSchedule
 
 DENSITIES = (0.1, 0.05, 0.02, 0.01)
 BATCH, EPOCHS, START = 128, 20, 0.2
-METHODS = ("powerprop_top_kast", "gradual_pruning", "top_kast")
-ALPHA = 1.5
+METHODS = ("top_kast", "gradual_pruning", "powerprop_top_kast")
+ALPHA = 1.25
 POWERPROP = ("powerprop_top_kast", "every_step")
 RATE = 0.1
 
