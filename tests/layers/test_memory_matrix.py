@@ -98,7 +98,13 @@ def test_saving_keeps_trained_weights_and_masks(case, alpha, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "case", [c for c in CASES if "Gate" not in c or c == "GRUGate"]
+    "case",
+    [
+        c
+        if "Gate" not in c or c == "GRUGate"
+        else pytest.param(c, marks=pytest.mark.slow)
+        for c in CASES
+    ],
 )
 def test_saved_model_export(case, tmp_path):
     model = trained(case)
