@@ -61,7 +61,15 @@ rigl = jaxpruner.RigL(
     drop_fraction_fn=optax.cosine_decay_schedule(0.3, steps * 3 // 4),
 )
 schedule = optax.cosine_decay_schedule(float(task["rate"]), steps)
-optimizer = rigl.wrap_optax(optax.sgd(schedule, momentum=0.9))
+kernels = {k: {"kernel": True, "bias": False} for k in params}
+optimizer = rigl.wrap_optax(
+    optax.chain(
+        optax.clip_by_global_norm(float(task["clipnorm"])),
+        optax.trace(0.9),
+        optax.add_decayed_weights(float(task["decay"]), kernels),
+        optax.scale_by_learning_rate(schedule),
+    )
+)
 state = optimizer.init(params)
 params = rigl.post_gradient_update(params, state)
 images, labels = jnp.asarray(task["x"]), jnp.asarray(task["y"])

@@ -79,8 +79,8 @@ def main():
     arguments = parser.parse_args()
     data, accuracies = load_cifar(arguments.data), {}
     for seed in range(arguments.seeds):
-        for method in ("dense", *METHODS):
-            for density in (1.0,) if method == "dense" else DENSITIES:
+        for method in ("dense", "dense_no_decay", *METHODS):
+            for density in (1.0,) if "dense" in method else DENSITIES:
                 found = result(
                     "top_kast_cifar",
                     f"{method}-density{density}-seed{seed}",

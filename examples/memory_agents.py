@@ -84,10 +84,32 @@ def make(task, length, seed, copies=32):
     return environments.GymnasiumEnvironment(create, copies, seed)
 
 
+class ChronoBias(keras.initializers.Initializer):
+    """Biases with which an LSTM remembers for up to `length` steps at once.
+
+    Tallec & Ollivier 2018, "Can recurrent neural networks warp time?", section
+    3: forget gates log(u), input gates -log(u), u uniform in [1, length - 1].
+    """
+
+    def __init__(self, length):
+        self.length = length
+
+    def __call__(self, shape, dtype=None):
+        u = np.random.uniform(1, max(1, self.length - 1), shape[0] // 4)
+        rest = np.zeros(shape[0] // 2)
+        bias = np.concatenate([-np.log(u), np.log(u), rest])
+        return keras.ops.convert_to_tensor(bias, dtype)
+
+    def get_config(self):
+        return {"length": self.length}
+
+
 def memory(name, length, gate_bias=2.0):
     """A memory of 64 units; GTrXL sees `length` steps and some more."""
     if name == "lstm":
-        return keras.layers.LSTM(64)
+        return keras.layers.LSTM(
+            64, bias_initializer=ChronoBias(length), unit_forget_bias=False
+        )
     if name == "ppr":
         return PPRCore(64, return_state=True)
     slots = 1 << int(np.ceil(np.log2(length + 4)))
