@@ -80,6 +80,8 @@ def batches(count, seed, epochs=EPOCHS):
 
 
 def optimizer(method, rate, steps):
+    if method in POWERPROP:
+        rate = 2 * rate  # an exponent makes the steps of small weights smaller
     sgd = keras.optimizers.SGD(
         keras.optimizers.schedules.CosineDecay(rate, steps),
         momentum=0.9,
@@ -178,16 +180,18 @@ def main():
     parser.add_argument("--data", required=True, help="folder of idx files")
     parser.add_argument("--name", required=True, help="name of the data")
     parser.add_argument("--seeds", type=int, default=5)
+    every = [*METHODS, "every_step", "rigl"]
+    parser.add_argument("--methods", nargs="+", default=every, choices=every)
     parser.add_argument("--jaxpruner", help="checkout of jaxpruner")
     parser.add_argument("--jax-python", help="Python with jax 0.4.20")
     arguments = parser.parse_args()
     data = tuple(
         (x.reshape(len(x), 784), y) for x, y in load_images(arguments.data)
     )
-    methods = [*METHODS, "every_step"]
-    methods += ["rigl"] if arguments.jax_python else []
-    if not arguments.jax_python:
+    methods = arguments.methods
+    if "rigl" in methods and not arguments.jax_python:
         print("no --jaxpruner and --jax-python: RigL is left out")
+        methods.remove("rigl")
     accuracies = {}
     for seed in range(arguments.seeds):
         for method in ["dense", "dense_no_decay", *methods]:
