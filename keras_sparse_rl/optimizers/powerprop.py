@@ -140,12 +140,23 @@ def _powerprop_class(inner_class):
     derived = type(
         f"Powerprop{inner_class.__name__}",
         (PowerpropUpdate, inner_class),
-        {"__module__": __name__, "inner_class": inner_class},
+        {
+            "__module__": __name__,
+            "inner_class": inner_class,
+            "from_config": classmethod(_from_config),
+        },
     )
     register = keras.saving.register_keras_serializable(
         package="keras_sparse_rl", name="Powerprop"
     )
     return register(derived)
+
+
+def _from_config(cls, config, custom_objects=None):
+    inner = keras.optimizers.deserialize(
+        config["optimizer"], custom_objects=custom_objects
+    )
+    return Powerprop(inner)
 
 
 # Registers the name at import, so that saved models load.

@@ -30,15 +30,6 @@ class PowerpropUpdate:
     inner_class = None
     penalties = None  # until it is built
 
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        from keras_sparse_rl.optimizers.powerprop import Powerprop
-
-        inner = keras.optimizers.deserialize(
-            config["optimizer"], custom_objects=custom_objects
-        )
-        return Powerprop(inner)
-
     def get_config(self):
         inner = self.inner_class.from_config(super().get_config())
         return {"optimizer": keras.optimizers.serialize(inner)}
