@@ -80,10 +80,15 @@ def batches(count, seed, epochs=EPOCHS):
 
 
 def optimizer(method, rate, steps):
+    schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
     if method in POWERPROP:
-        rate = 2 * rate  # an exponent makes the steps of small weights smaller
+        # An exponent makes the steps of small weights smaller; at once, twice
+        # the rate would diverge at 1 %.
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0, steps - 500, warmup_target=2 * rate, warmup_steps=500
+        )
     sgd = keras.optimizers.SGD(
-        keras.optimizers.schedules.CosineDecay(rate, steps),
+        schedule,
         momentum=0.9,
         global_clipnorm=CLIPNORM,
         # Top-KAST has its penalty.
