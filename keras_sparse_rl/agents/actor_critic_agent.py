@@ -9,10 +9,12 @@ from keras_sparse_rl._checks import check_unit
 from keras_sparse_rl.agents.action_distribution import action_distribution
 from keras_sparse_rl.agents.action_distribution import action_entropy
 from keras_sparse_rl.agents.action_distribution import action_log_probability
+from keras_sparse_rl.agents.actor_critic_checks import check_each_step
 from keras_sparse_rl.agents.actor_critic_checks import check_heads
 from keras_sparse_rl.agents.actor_critic_checks import check_optimizer
 from keras_sparse_rl.agents.actor_critic_checks import check_start
 from keras_sparse_rl.agents.actor_critic_checks import check_terms
+from keras_sparse_rl.agents.actor_critic_checks import check_weights
 from keras_sparse_rl.agents.actor_critic_policy import ActorCriticPolicy
 from keras_sparse_rl.agents.finite_step import all_finite
 from keras_sparse_rl.agents.finite_step import apply_if
@@ -36,7 +38,8 @@ class ActorCriticAgent(tf_agent.TFAgent):
     collects that way.
 
     Everything that is learned besides policy and value is a `LossTerm`, whose
-    gradient may be gated (`LossTerm(gate=...)`). To
+    gradient may be gated. Regularizers of the model, and what its layers give
+    to `add_loss`, are added as in `fit` and reported as `regularization`. To
     clip gradients give the optimizer `global_clipnorm`.
 
     Args:
@@ -45,10 +48,12 @@ class ActorCriticAgent(tf_agent.TFAgent):
         model: `keras.Model` of the network contract with outputs `"policy"`
             and `"value"`, as `actor_critic_model` makes it.
         optimizer: `keras.optimizers.Optimizer`, also `optimizers.Powerprop`.
+            Losses are not scaled: for half precision take mixed_bfloat16.
         loss_terms: list of `LossTerm`.
         discount: float in [0, 1], for rewards one step later.
         trace_decay: float in [0, 1], how far corrections of values reach back:
-            1 for whole returns, 0 for one step.
+            1 for whole returns; 0 for value targets of one step, and
+            advantages of two, which are taken from the next step's target.
         value_coefficient: float, weight of the value's loss.
         entropy_coefficient: float, weight of the policy's entropy.
         squash: bool, whether continuous actions go through tanh; otherwise
@@ -60,7 +65,8 @@ class ActorCriticAgent(tf_agent.TFAgent):
 
     Raises:
         TypeError: if the optimizer is none of Keras 3.
-        ValueError: if model and specs do not fit, or a number is out of range.
+        ValueError: if model and specs do not fit, a number is out of range, or
+            a loss term has weights that are not the model's.
 
     Example:
 
@@ -105,6 +111,7 @@ class ActorCriticAgent(tf_agent.TFAgent):
         seed = check_integer("seed", seed, minimum=0)
         self._squash = squash
         check_heads(model)
+        check_weights(self._loss_terms, model)
         network = KerasNetwork(
             model,
             time_step_spec.observation,
@@ -114,7 +121,8 @@ class ActorCriticAgent(tf_agent.TFAgent):
         )
         self._network = network
         self.model = model
-        model.compile(optimizer=optimizer)
+        # Nothing here would scale the loss.
+        model.compile(optimizer=optimizer, auto_scale_loss=False)
         for each, variables in self.optimizers:
             each.build(variables)
         self._gated_terms = GatedTerms(
@@ -171,8 +179,9 @@ class ActorCriticAgent(tf_agent.TFAgent):
 
         Args:
             per_term_gradients: dict of name (`"policy"`, `"value"`,
-                `"entropy"` and the loss terms' names) to the list of gradients
-                of `model.trainable_variables`, None where there is none.
+                `"entropy"`, `"regularization"` if there is any, and the loss
+                terms' names) to the list of gradients of
+                `model.trainable_variables`, None where there is none.
 
         Returns:
             Tuple of a list of gradients and a dict of numbers to report.
@@ -264,12 +273,14 @@ class ActorCriticAgent(tf_agent.TFAgent):
     def _losses(self, experience, weights, training):
         """Dicts of each term's share of the loss and of rewards, numbers."""
         segment = self._segment(experience, training)
+        added = self.model.losses  # before a term may run the model again
         prepared = {t.name: t.prepare(segment) for t in self._loss_terms}
         segment = segment._replace(prepared=prepared)
         reward_t, rewards = self._environment_reward(segment), {}
         for term in self._loss_terms:
             extra = term.reward(segment)
             if extra is not None:
+                check_each_step("reward", term, extra, segment)
                 extra = self._coefficient(term) * tf.stop_gradient(extra)
                 reward_t += extra * segment.is_valid
                 rewards[f"reward_{term.name}"] = extra
@@ -279,7 +290,9 @@ class ActorCriticAgent(tf_agent.TFAgent):
         for term in self._loss_terms:
             loss = term.loss(segment)
             if loss is not None:
+                check_each_step("loss", term, loss, segment)
                 losses[term.name] = self._coefficient(term) * loss
+        check_weights(self._loss_terms, self.model)  # also those just made
         counted = segment.is_valid
         if weights is not None:
             weights = tf.convert_to_tensor(weights, counted.dtype)
@@ -292,7 +305,12 @@ class ActorCriticAgent(tf_agent.TFAgent):
                 for name, tensor in tensors.items()
             }
 
-        return means(losses), means(rewards)
+        losses = means(losses)
+        if added:
+            losses["regularization"] = tf.add_n(
+                [tf.reduce_sum(tf.cast(x, tf.float32)) for x in added]
+            )
+        return losses, means(rewards)
 
     def _environment_reward(self, segment):
         """What of the environment's reward counts, `(batch, time)`."""

@@ -5,9 +5,24 @@ import tensorflow as tf
 
 from keras_sparse_rl.agents.loss_term import LossTerm
 
+# What a train step or an epoch reports besides the loss terms.
+RESERVED = (
+    "policy",
+    "value",
+    "entropy",
+    "regularization",
+    "loss",
+    "gradient_norm",
+    "finite",
+    "return",
+    "episodes",
+    "return_sum",
+    "lag",
+)
+
 
 def check_optimizer(optimizer):
-    """Raises unless an optimizer is one of Keras 3."""
+    """Raises unless an optimizer is one of Keras 3, for losses unscaled."""
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise TypeError(
             "`optimizer` must be one of Keras 3, such as "
@@ -16,12 +31,19 @@ def check_optimizer(optimizer):
             "tf.keras.optimizers with TF_USE_LEGACY_KERAS=1, does not know "
             "the variables of a Keras 3 model.)"
         )
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        raise ValueError(
+            "`optimizer` must not be a LossScaleOptimizer: an agent does not "
+            "scale its loss, and gradients would be divided by the scale. "
+            f"Received: optimizer={optimizer!r}. Give its inner optimizer, "
+            'and for half precision choose the policy "mixed_bfloat16".'
+        )
 
 
 def check_terms(loss_terms):
     """List of `LossTerm`s, whose names differ."""
     terms = list(loss_terms)
-    names = ["policy", "value", "entropy"]
+    names = list(RESERVED)
     for term in terms:
         if not isinstance(term, LossTerm):
             raise ValueError(
@@ -31,11 +53,62 @@ def check_terms(loss_terms):
         if term.name in names:
             raise ValueError(
                 "The names of `loss_terms` must differ from each other and "
-                f"from 'policy', 'value', 'entropy'. Received: {term.name!r} "
-                "again. Give the term another name=…."
+                f"from {', '.join(map(repr, RESERVED))}. Received: "
+                f"{term.name!r} again. Give the term another name=…."
             )
         names.append(term.name)
     return terms
+
+
+def check_each_step(part, term, tensor, segment):
+    """Raises unless a term's loss or reward has one number a step."""
+    found = tf.convert_to_tensor(tensor).shape
+    expected = segment.reward_t.shape
+    if found.is_compatible_with(expected):
+        return
+    remedy = "Return one number for each step: the agent takes the mean."
+    if found.rank == 3 and found[-1] == 1:
+        remedy = "Drop the last axis: [..., 0]."
+    elif found.rank == 2 and found.is_compatible_with(segment.value.shape):
+        remedy = (
+            "Leave out the last step, which only serves to value what is to "
+            "come: [:, :-1]."
+        )
+    raise ValueError(
+        f"The `{part}` of the loss term {term.name!r} must have the shape "
+        f"(batch, time), here {expected}. Received: shape {found}. {remedy}"
+    )
+
+
+def check_weights(loss_terms, model):
+    """Raises if a term has weights that the agent's optimizer misses."""
+    known = {id(v) for v in model.variables}
+    for term in loss_terms:
+        for attribute, held in vars(term).items():
+            for variable in _trainable(held):
+                if id(variable) in known:
+                    continue
+                raise ValueError(
+                    f"The loss term {term.name!r} holds weights that are no "
+                    "part of the agent's model, so that no optimizer trains "
+                    f"them. Received: {variable.path!r} in {attribute!r}. "
+                    "Make it a head of the model, build_model(heads=...), and "
+                    "read segment.outputs; or say that it learns nothing: "
+                    "trainable=False."
+                )
+
+
+def _trainable(held):
+    """Trainable variables of layers, also in a list or dict of them."""
+    if isinstance(held, dict):
+        held = held.values()
+    elif not isinstance(held, (list, tuple)):
+        held = [held]
+    for each in held:
+        if isinstance(each, keras.layers.Layer):
+            yield from each.trainable_variables
+        elif isinstance(each, keras.Variable) and each.trainable:
+            yield each
 
 
 def check_start(state, state_spec):

@@ -7,7 +7,11 @@ class LossTerm:
 
     The hook for everything that is added to an actor-critic: subclass it,
     write `loss` or `reward` or both, and give it to `ActorCriticAgent` as one
-    of `loss_terms`.
+    of `loss_terms`. What is learned belongs to the agent's model: a network of
+    the term's own is a head of `build_model(heads=...)`, whose outputs are in
+    the segment. Keras layers and variables in a term's attributes must not be
+    trainable; what learns by an optimizer of its own, or gives advice as a
+    `Teacher` does, is held by an object of its own.
 
     Args:
         coefficient: float that multiplies loss and reward, or a function of
@@ -16,7 +20,8 @@ class LossTerm:
             class.
         gate: `gradients.GradientGate` or None. With a gate the loss is an
             auxiliary one: its gradient counts only as far as it points the
-            way of the gradient of all losses without a gate. Terms may share
+            way of the gradient of all losses without a gate, regularizers
+            among them. Terms may share
             a gate. A loss may be anything whose gradient is a direction, such
             as one of distillation or REINFORCE; rewards are not gated.
 
@@ -78,8 +83,8 @@ class LossTerm:
             segment: `Segment`, without `vtrace`.
 
         Returns:
-            Float tensor `(batch, time)`, or None for no reward. No gradient
-            flows through it.
+            Float tensor `(batch, time)`, the shape of `segment.reward_t`, or
+            None for no reward. No gradient flows through it.
         """
         return None
 
@@ -90,7 +95,7 @@ class LossTerm:
             segment: `Segment`.
 
         Returns:
-            Float tensor `(batch, time)`, or None for no loss. Its mean over
-            valid steps is minimized.
+            Float tensor `(batch, time)`, the shape of `segment.reward_t`, or
+            None for no loss. Its mean over valid steps is minimized.
         """
         return None
