@@ -36,6 +36,11 @@ class PythonCollector(tf.Module):
             segment_length,
         )
 
+    @property
+    def observation(self):
+        """Nest of arrays `(batch, ...)`: what the policy saw last."""
+        return self._player.observation
+
     def with_learning(self, learn):
         """A function that collects a segment and learns from it.
 

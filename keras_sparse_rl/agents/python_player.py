@@ -28,6 +28,11 @@ class PythonPlayer:
         self._returns = np.zeros(environment.batch_size, np.float32)
         self._time_step = None
 
+    @property
+    def observation(self):
+        """Nest of arrays `(batch, ...)`: what was seen last."""
+        return self._time_step.observation
+
     def play(self, count):
         """One segment, from where the last one ended.
 
@@ -79,8 +84,7 @@ class PythonPlayer:
                 episodes += is_last.sum()
                 returned += self._returns[is_last].sum()
                 self._returns[is_last] = 0
-            now = then
-        self._time_step = now
+            self._time_step = now = then
         steps = tf.nest.map_structure(
             lambda *x: tf.convert_to_tensor(np.stack(x)), *steps
         )

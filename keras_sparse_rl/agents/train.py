@@ -1,14 +1,8 @@
 import collections
 import math
-import pathlib
 import warnings
 
 import keras
-import tensorflow as tf
-from tf_agents.environments import batched_py_environment
-from tf_agents.environments import py_environment
-from tf_agents.environments import tf_environment
-from tf_agents.specs import tensor_spec
 
 from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl.agents.actor_critic_agent import ActorCriticAgent
@@ -16,8 +10,9 @@ from keras_sparse_rl.agents.evaluate import Evaluator
 from keras_sparse_rl.agents.in_graph_collector import InGraphCollector
 from keras_sparse_rl.agents.python_collector import PythonCollector
 from keras_sparse_rl.agents.remote_collectors import RemoteCollectors
-from keras_sparse_rl.agents.reservoir_state import ReservoirState
-from keras_sparse_rl.agents.reservoir_state import reservoir_kernels
+from keras_sparse_rl.agents.train_checks import check_callbacks
+from keras_sparse_rl.agents.train_checks import check_environment
+from keras_sparse_rl.agents.training_run import TrainingRun
 from keras_sparse_rl.environments import InGraphEnvironment
 
 
@@ -41,8 +36,9 @@ def train(
     One step collects a segment from every copy of the environment and learns
     from it once; with an `InGraphEnvironment` both happen inside one
     `tf.function`. An epoch is what lies between two evaluations and
-    checkpoints. Callbacks are driven as by `fit`, with `agent.model`. As in
-    `fit`, AutoGraph does not rewrite what is compiled: where a loss term or an
+    checkpoints. Callbacks are driven as by `fit`, with `agent.model`, but for
+    those that take the train step of `fit`, such as `RigL`. As in `fit`,
+    AutoGraph does not rewrite what is compiled: where a loss term or an
     environment decides by a tensor's value it needs `tf.where` or `tf.cond`.
 
     Args:
@@ -58,10 +54,12 @@ def train(
             trained in: it is reset.
         evaluation_episodes: int.
         callbacks: list of `keras.callbacks.Callback`.
-        checkpoint_directory: path. A checkpoint is written after each epoch,
-            and training goes on from the last one found there. With in-graph
-            environments it then equals uninterrupted training bit for bit;
-            other environments, and `collectors`, start new episodes.
+        checkpoint_directory: path. A checkpoint is written after each epoch
+            and its callbacks, and training goes on from the last one found
+            there. With in-graph environments it then equals uninterrupted
+            training bit for bit; other environments, and `collectors`, start
+            new episodes. A learning rate other than the one that the run was
+            begun with counts from then on.
         jit_compile: bool, whether XLA compiles acting and learning: 10 to 20
             seconds once, then two to three times as fast with a memory. All
             that the agent does must then be possible in XLA.
@@ -90,10 +88,14 @@ def train(
     Raises:
         ImportError: if there are collectors and Ray is not installed.
         ValueError: if environment and agent do not fit, a number is out of
-            range, or the environment cannot be copied to collectors.
+            range, a callback works in `fit` alone, the checkpoints are those
+            of another agent, or the environment cannot be copied to
+            collectors.
         RuntimeError: if collectors die again and again.
         FloatingPointError: if a loss or gradient is not finite; names step
-            and loss term. The weights are those before that step.
+            and loss term. The weights are those before that step. Also if an
+            observation from Python is not finite, where no action can then
+            be drawn.
 
     Example:
 
@@ -124,7 +126,8 @@ def train(
             f"Received: {type(agent)}. TF-Agents' own agents are trained by "
             "their drivers and learners."
         )
-    environment = _check_environment("environment", environment, agent)
+    check_callbacks(callbacks)
+    environment = check_environment("environment", environment, agent)
     evaluator = None
     if evaluation_environment is not None:
         if evaluation_environment is environment:
@@ -134,7 +137,7 @@ def train(
             )
         evaluator = Evaluator(
             agent.policy,
-            _check_environment(
+            check_environment(
                 "evaluation_environment", evaluation_environment, agent
             ),
             evaluation_episodes,
@@ -147,7 +150,15 @@ def train(
         collector = InGraphCollector(*common, jit_compile)
     else:
         collector = PythonCollector(*common, jit_compile)
-    run = _Run(agent, collector, environment, checkpoint_directory)
+    run = TrainingRun(agent, collector, environment, checkpoint_directory)
+    if int(run.epoch) >= epochs:
+        warnings.warn(
+            f"Nothing is trained: `epochs`={epochs} is the last epoch, and the "
+            f"run found in `checkpoint_directory`={str(checkpoint_directory)!r}"
+            f" has reached epoch {int(run.epoch)}. Give more epochs, or "
+            "another directory.",
+            stacklevel=2,
+        )
     callbacks = keras.callbacks.CallbackList(
         callbacks,
         add_history=True,
@@ -177,6 +188,8 @@ def _epochs(run, agent, evaluator, callbacks, epochs, steps_per_epoch):
             totals.update(run.step())
             logs = _summary(totals, step + 1)
             callbacks.on_train_batch_end(step, logs)
+            if agent.model.stop_training:
+                break
         if epoch == 0:
             _warn_of_idle_terms(agent, totals)
         if evaluator is not None:
@@ -184,91 +197,11 @@ def _epochs(run, agent, evaluator, callbacks, epochs, steps_per_epoch):
             logs["evaluation_return"] = found.mean
             logs["evaluation_low"] = found.low
             logs["evaluation_high"] = found.high
-        run.save(epoch + 1)
         callbacks.on_epoch_end(epoch, logs)
+        run.save(epoch + 1)  # with what callbacks have changed
         if agent.model.stop_training:
             break
     callbacks.on_train_end(logs)
-
-
-class _Run:
-    """The train step as one graph, and all that a checkpoint holds."""
-
-    def __init__(self, agent, collector, environment, directory):
-        self._agent = agent
-        self.epoch = tf.Variable(0, trainable=False)
-        self._names = None
-        self._in_graph = isinstance(collector, InGraphCollector)
-        self._step = collector.with_learning(self._learn_from)
-        self._manager = None
-        if directory is not None:
-            # Every variable by its place: Keras' own tracking leaves out the
-            # seeds of dropout.
-            checkpoint = tf.train.Checkpoint(
-                model=[v.value for v in agent.model.variables],
-                optimizer=[
-                    v.value
-                    for optimizer, _ in agent.optimizers
-                    for v in optimizer.variables
-                ],
-                other=list(agent.other_variables),
-                gates=[v.value for g in agent.gates for v in g.variables],
-                reservoirs=[
-                    ReservoirState(kernel)
-                    for kernel in reservoir_kernels(agent.model)
-                ],
-                train_step=agent.train_step_counter,
-                collector=collector,
-                policies=[agent.policy, agent.collect_policy],
-                carry=environment.carry if self._in_graph else [],
-                epoch=self.epoch,
-            )
-            self._manager = tf.train.CheckpointManager(
-                checkpoint, str(pathlib.Path(directory)), max_to_keep=2
-            )
-            if self._manager.latest_checkpoint:
-                self._restore(checkpoint, directory)
-
-    def _restore(self, checkpoint, directory):
-        found = checkpoint.restore(self._manager.latest_checkpoint)
-        try:
-            found.assert_existing_objects_matched()
-        except AssertionError as error:
-            raise ValueError(
-                f"`checkpoint_directory`={str(directory)!r} holds a run of "
-                "another agent or environment, or one with collectors, which "
-                "keeps no episodes that one without could go on with. Choose "
-                "another directory, or give the arguments of that run."
-            ) from error
-
-    def _learn_from(self, experience, figures):
-        info = self._agent.train(experience)
-        named = {"loss": info.loss, **info.extra, **figures}
-        self._names = list(named)
-        return experience, tf.stack(
-            [tf.cast(x, tf.float32) for x in named.values()]
-        )
-
-    def step(self):
-        """One train step; its figures by name."""
-        experience, values = self._step()
-        figures = dict(zip(self._names, values.numpy().tolist()))
-        if not figures.pop("finite"):
-            terms = self._agent.non_finite_terms(experience)
-            raise FloatingPointError(
-                "Training stopped at train step "
-                f"{int(self._agent.train_step_counter)}: loss or gradient of "
-                f"{' and '.join(map(repr, terms)) or 'their sum'} is not "
-                "finite. The step was not taken and the last checkpoint is "
-                "intact. Lower the learning rate, or clip gradients "
-                "(global_clipnorm of the optimizer)."
-            )
-        return figures
-
-    def save(self, epoch):
-        self.epoch.assign(epoch)
-        if self._manager is not None:
-            self._manager.save()
 
 
 def _warn_of_idle_terms(agent, totals):
@@ -300,41 +233,3 @@ def _summary(totals, number):
     logs["episodes"] = episodes
     logs["return"] = totals["return_sum"] / episodes if episodes else math.nan
     return logs
-
-
-def _check_environment(name, environment, agent):
-    if isinstance(environment, py_environment.PyEnvironment):
-        if not environment.batched:
-            environment = batched_py_environment.BatchedPyEnvironment(
-                [environment], multithreading=False
-            )
-    elif not isinstance(environment, tf_environment.TFEnvironment):
-        raise ValueError(
-            f"`{name}` must be an environment of TF-Agents. Received: "
-            f"{type(environment)}. For Gymnasium use keras_sparse_rl."
-            "environments.GymnasiumEnvironment."
-        )
-    for what, found, expected in (
-        ("action_spec", environment.action_spec(), agent.action_spec),
-        (
-            "observation_spec",
-            environment.observation_spec(),
-            agent.time_step_spec.observation,
-        ),
-    ):
-        if _form(found) != _form(expected):
-            raise ValueError(
-                f"The {what} of `{name}` is not the agent's. Received: "
-                f"{found}; the agent has {expected}."
-            )
-    return environment
-
-
-def _form(spec):
-    spec = tensor_spec.from_spec(spec)
-    return [(path, tuple(x.shape), x.dtype) for path, x in _with_paths(spec)]
-
-
-def _with_paths(nest):
-    paths = [str(path) for path, _ in keras.tree.flatten_with_path(nest)]
-    return zip(paths, tf.nest.flatten(nest))
