@@ -67,7 +67,7 @@ optimizer = rigl.wrap_optax(
         optax.clip_by_global_norm(float(task["clipnorm"])),
         optax.trace(0.9),
         optax.add_decayed_weights(float(task["decay"]), kernels),
-        optax.scale_by_learning_rate(schedule),
+        optax.scale_by_schedule(lambda count: -schedule(count)),
     )
 )
 state = optimizer.init(params)

@@ -80,15 +80,8 @@ def batches(count, seed, epochs=EPOCHS):
 
 
 def optimizer(method, rate, steps):
-    schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
-    if method in POWERPROP:
-        # An exponent makes the steps of small weights smaller; at once, twice
-        # the rate would diverge at 1 %.
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0, steps - 500, warmup_target=2 * rate, warmup_steps=500
-        )
     sgd = keras.optimizers.SGD(
-        schedule,
+        keras.optimizers.schedules.CosineDecay(rate, steps),
         momentum=0.9,
         global_clipnorm=CLIPNORM,
         # Top-KAST has its penalty.

@@ -15,7 +15,9 @@ class DropAndGrow(SparsityCallback):
 
     The base of `RigL`, `SET` and `StaticSparsity`, which say how many weights
     are dropped (`fraction`) and which grow (`grow_scores`). Training starts
-    from a random mask. At a refresh the smallest effective weights in use are
+    from a random mask; masks that fit the density already, of `prune` or an
+    earlier run, are kept, and a model that was trained with more weights keeps
+    the largest of them. At a refresh the smallest effective weights in use are
     dropped, and as many of those not kept come into use; what was not in use
     before starts from 0. The optimizer must be `optimizers.Powerprop(...)`.
 
@@ -74,9 +76,10 @@ class DropAndGrow(SparsityCallback):
         )
 
     def is_stale(self):
-        return self._seen_step == 0 or any(
+        return any(
             self.count(kernel.forward_mask())
             != self.keep_count(kernel, self._shares[name])
+            or (kernel.backward_mask() & ~kernel.forward_mask()).any()
             for name, kernel in self.kernels.items()
         )
 
@@ -88,13 +91,20 @@ class DropAndGrow(SparsityCallback):
         masks = {}
         for position, (name, kernel) in enumerate(self.kernels.items()):
             generator = np.random.default_rng([self.seed, step, position])
-            if step == 0:
-                scores = generator.random(kernel.shape, "float32")
-                mask = self.top(scores, self._shares[name])
+            if self._is_first:
+                mask = self._first_mask(name, kernel, step, generator)
             else:
                 mask = self._replace(name, kernel, step, generator)
             masks[name] = mask, mask
         return masks
+
+    def _first_mask(self, name, kernel, step, generator):
+        scores = generator.random(kernel.shape, "float32")
+        used = kernel.forward_mask()
+        if step > 0 or not used.all():
+            # By lot only what must come to a mask that has too few.
+            scores = np.where(used, abs(kernel.weight()), scores - 1)
+        return self.top(scores, self._shares[name])
 
     def _replace(self, name, kernel, step, generator):
         share = self._shares[name]

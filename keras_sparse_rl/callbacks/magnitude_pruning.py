@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 
 from keras_sparse_rl._checks import check_choice
@@ -20,7 +22,11 @@ class MagnitudePruning(SparsityCallback):
     momentum and decay of one that is not `optimizers.Powerprop(...)` still
     move the `theta` of pruned weights, unseen.
 
-    Reported are `forward_density` and, each epoch, `mask_churn`.
+    Reported are `forward_density` and, each epoch, `mask_churn`. Masks are
+    weights of the model: `EarlyStopping(restore_best_weights=True)` and
+    `ModelCheckpoint(save_best_only=True)` bring back those of the best epoch,
+    which may be a dense one. Let them begin when pruning has ended
+    (`start_from_epoch`, or a second `fit`).
 
     Args:
         schedule: `PolynomialSchedule`, `ConstantSchedule`, or a float in
@@ -67,12 +73,42 @@ class MagnitudePruning(SparsityCallback):
                 "Drop it or use scope='layer'."
             )
 
+    def begin(self):
+        end = self.schedule.end_step
+        full = all(k.forward_mask().all() for k in self.kernels.values())
+        if full and 0 < end <= self._seen_step:
+            warnings.warn(
+                f"The optimizer has taken {self._seen_step} steps, and the "
+                f"schedule ends at step {end}: all is pruned at once. Steps "
+                "are counted over all calls of fit. To prune gradually from "
+                f"here, let the schedule begin at {self._seen_step}.",
+                stacklevel=2,
+            )
+
+    def on_train_end(self, logs=None):
+        if self._seen_step is None:
+            return
+        asked = self.schedule(self.schedule.end_step)
+        if self._is_above(asked):
+            warnings.warn(
+                f"Training ends with a density of "
+                f"{self._density('forward_mask'):.3g}, and the schedule with "
+                f"{asked:.3g}, at step {self.schedule.end_step} (the optimizer "
+                f"has taken {self._seen_step}). Train longer, or end the "
+                "schedule earlier; if EarlyStopping restored an earlier "
+                "epoch, give it start_from_epoch.",
+                stacklevel=2,
+            )
+
     def is_stale(self):
         """Whether more is kept than the last refresh should have left."""
         due = self._seen_step // self.refresh_every * self.refresh_every
         if self._seen_step >= self.schedule.end_step:
             due = self.schedule.end_step
-        density = self.schedule(due)
+        return self._is_above(self.schedule(due))
+
+    def _is_above(self, density):
+        """Whether more weights are kept than this density keeps."""
         kernels = self.kernels.values()
         kept = [self.count(kernel.forward_mask()) for kernel in kernels]
         if self.scope == "global":

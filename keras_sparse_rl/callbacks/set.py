@@ -18,7 +18,8 @@ class SET(DropAndGrow):
         drop_fraction: float in [0, 1], the share of them that each refresh
             replaces.
         refresh_every, densities, end_step, block_size, seed: as in
-            `DropAndGrow`.
+            `DropAndGrow`. Give `end_step` some hundred steps before the end of
+            training, or the weights that grew last are still 0.
 
     Raises:
         ValueError: as `DropAndGrow`.

@@ -2,8 +2,9 @@ from keras_sparse_rl.callbacks.drop_and_grow import DropAndGrow
 
 
 class StaticSparsity(DropAndGrow):
-    """Trains a random sparse network whose mask never changes.
+    """Trains a sparse network whose mask never changes, a random one.
 
+    Masks that fit the density already, of `prune` for example, are kept.
     The baseline that every algorithm which moves its mask must beat. The
     optimizer must be `optimizers.Powerprop(...)`. Reported is
     `forward_density`.

@@ -47,6 +47,8 @@ class PowerpropSpatial(PowerpropLayer):
         self.strides = _sizes("strides", strides, rank)
         self.dilation_rate = _sizes("dilation_rate", dilation_rate, rank)
         paddings = ("valid", "same") + (("causal",) if rank == 1 else ())
+        if isinstance(padding, str):
+            padding = padding.lower()  # as Keras does
         self.padding = check_choice("padding", padding, paddings)
         self.data_format = check_choice(
             "data_format",

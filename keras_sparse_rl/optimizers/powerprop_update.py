@@ -34,6 +34,11 @@ class PowerpropUpdate:
         inner = self.inner_class.from_config(super().get_config())
         return {"optimizer": keras.optimizers.serialize(inner)}
 
+    def __reduce__(self):
+        # The class is made at run time, so pickle cannot look it up by name.
+        restore = keras.optimizers.deserialize
+        return restore, (keras.optimizers.serialize(self),)
+
     def exclude_from_weight_decay(self, var_list=None, var_names=None):
         super().exclude_from_weight_decay(var_list, var_names)
         self._decay_exclusions = _Hidden(

@@ -1,7 +1,9 @@
 """Layer by layer, from Keras to Powerprop and back."""
 
+import contextlib
 import functools
 import inspect
+import tempfile
 
 import keras
 
@@ -13,6 +15,17 @@ _KERAS_ONLY = frozenset(
         "quantization_config",
         "gptq_unpacked_column_size",
     }
+)
+
+
+# What makes a model more than its graph of layers.
+_OVERRIDDEN = (
+    "call",
+    "compute_loss",
+    "compute_metrics",
+    "train_step",
+    "test_step",
+    "predict_step",
 )
 
 
@@ -117,6 +130,7 @@ def copy_weights(layer, new):
         return
     if type(layer) is type(new) and len(layer.weights) == len(new.weights):
         new.set_weights(layer.get_weights())
+        _copy_other_state(layer, new)
         return
     for old, variable in zip(_without_masks(layer), _without_masks(new)):
         kernel = getattr(old, "sparse_kernel", None)
@@ -125,6 +139,18 @@ def copy_weights(layer, new):
             variable.sparse_kernel.assign_weight(value)
         else:
             variable.assign(value)
+
+
+def _copy_other_state(layer, new):
+    """Copies what preprocessing layers learned beside their weights."""
+    if hasattr(layer, "adapt"):
+        store = {}
+        layer.save_own_variables(store)
+        new.load_own_variables(store)
+    if hasattr(layer, "save_assets"):
+        with tempfile.TemporaryDirectory() as folder:
+            layer.save_assets(folder)
+            new.load_assets(folder)
 
 
 def _without_masks(layer):
@@ -205,9 +231,11 @@ def clone_with(model, convert):
         return new
 
     def clone_model(model):
-        clone = keras.models.clone_model(
-            model, clone_function=clone_function, recursive=True
-        )
+        with _uncompiled(model):
+            clone = keras.models.clone_model(
+                model, clone_function=clone_function, recursive=True
+            )
+        _check_same_methods(model, clone)
         if not clone.built:
             clone.build(model.input_shape)
         return clone
@@ -226,6 +254,32 @@ def clone_with(model, convert):
         return new
 
     return clone_model(model), pairs
+
+
+@contextlib.contextmanager
+def _uncompiled(model):
+    """Keras would compile the clone, from a file's view of the arguments."""
+    compiled, model.compiled = model.compiled, False
+    try:
+        yield
+    finally:
+        model.compiled = compiled
+
+
+def _check_same_methods(model, clone):
+    """Refuses what Keras clones as an ordinary model, losing its methods."""
+    own = [
+        name
+        for name in _OVERRIDDEN
+        if getattr(type(model), name) is not getattr(type(clone), name)
+    ]
+    if own:
+        raise TypeError(
+            f"Model '{model.name}' is of class {type(model).__name__}, whose "
+            f"{own} the result would lose: Keras cannot make another from its "
+            "configuration. Use keras_sparse_rl.layers.PowerpropDense and its "
+            "kin in its constructor instead."
+        )
 
 
 def _copy(layer):

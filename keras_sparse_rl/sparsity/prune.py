@@ -9,14 +9,23 @@ from keras_sparse_rl.sparsity.selection import find_sparse_kernels
 from keras_sparse_rl.sparsity.selection import kernel_densities
 
 
-def prune(model, density, scope="layer", densities="uniform", block_size=1):
+def prune(
+    model,
+    density,
+    scope="layer",
+    densities="uniform",
+    block_size=1,
+    regrow=True,
+):
     """Keeps the largest weights of a model and masks the others, at once.
 
     Ranks by the magnitude of the effective weight, also of weights masked so
     far: the result depends on the weights alone, and pruning to 0.1 and then
     to 0.5 gives what pruning to 0.5 would have given. After Top-KAST, prune
     with the `densities` it was trained with, or resting weights come back.
-    Ties break by index, so that the counts are exact.
+    Weights that rest under `RigL`, `SET` and `StaticSparsity` may be large and
+    were never trained: give `regrow=False`. Ties break by index, so that the
+    counts are exact.
 
     Args:
         model: Keras model or layer with sparse layers, built.
@@ -27,6 +36,7 @@ def prune(model, density, scope="layer", densities="uniform", block_size=1):
             `"uniform"`, `"erk"` (see `erk_densities`), or a dict of layer, or
             layer name, to its own density.
         block_size: int, weights that are pruned together, as in `topk_mask`.
+        regrow: bool, whether weights that a mask hides now may come back.
 
     Returns:
         Float, the density reached over all sparse kernels.
@@ -55,6 +65,9 @@ def prune(model, density, scope="layer", densities="uniform", block_size=1):
         )
     kernels = find_sparse_kernels(model)
     scores = {name: abs(kernel.weight()) for name, kernel in kernels.items()}
+    if not regrow:
+        for name, kernel in kernels.items():
+            scores[name] = np.where(kernel.forward_mask(), scores[name], -1.0)
     if scope == "global":
         kept = global_topk_masks(list(scores.values()), density, block_size)
         masks = dict(zip(scores, kept))
@@ -64,6 +77,8 @@ def prune(model, density, scope="layer", densities="uniform", block_size=1):
             name: topk_mask(scores[name], shares[name], block_size)
             for name in scores
         }
+    if not regrow:
+        masks = {name: masks[name] & (scores[name] >= 0) for name in masks}
     for name, kernel in kernels.items():
         trained = masks[name] & ~kernel.frozen_mask()
         kernel.assign_masks(masks[name], trained, _slots(model, kernel))

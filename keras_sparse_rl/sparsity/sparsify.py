@@ -1,6 +1,7 @@
 import warnings
 
 import keras
+from keras import tree
 
 from keras_sparse_rl._checks import check_alpha
 from keras_sparse_rl._checks import check_choice
@@ -22,7 +23,7 @@ def sparsify(
     alpha=1.0,
     densities=None,
     execution="dense",
-    density=0.1,
+    density=None,
     backward_density=None,
 ):
     """Turns a Keras model into one that can be trained sparse.
@@ -51,7 +52,8 @@ def sparsify(
             execution, with what is not used pruned at once. Layers that are
             sparse already change their execution and keep their masks.
         density: float in (0, 1], of `SparseDense` layers that `densities`
-            does not name and that have no masks yet.
+            does not name and that have no masks yet; 0.1 by default. With
+            `execution="dense"` nothing has a density before it is pruned.
         backward_density: float, the most that `SparseDense` layers ever
             train; by default twice what they use. Where `densities` names a
             layer its own is in the same proportion.
@@ -62,7 +64,8 @@ def sparsify(
     Raises:
         TypeError: for a subclassed model.
         ValueError: if there is no such layer, if a named layer is of a kind
-            that cannot be converted, or if an argument is out of range.
+            that cannot be converted, if an argument is out of range, or if
+            one of sparse execution is given without it.
 
     Example:
 
@@ -82,7 +85,16 @@ def sparsify(
 
     alpha = check_alpha(alpha)
     check_choice("execution", execution, ("dense", "sparse", "auto"))
-    check_density("density", density)
+    if execution == "dense" and (density, backward_density) != (None, None):
+        raise ValueError(
+            "`density` and `backward_density` are those of sparse execution. "
+            f"Received: density={density}, "
+            f"backward_density={backward_density}, execution='dense'. Give "
+            "execution='sparse'; or prune the result with prune(model, 0.1), "
+            "train it with the callback TopKAST(0.1), or name layers in "
+            "`densities`."
+        )
+    density = check_density("density", 0.1 if density is None else density)
     if backward_density is not None:
         check_density("backward_density", backward_density)
     check_model(model)
@@ -226,8 +238,17 @@ def _prune_named(pairs, named):
 
 
 def _last_layers(model):
-    """Ids of the last layer with weights and of those that are outputs."""
+    """Ids of the last layer with weights and of those that are outputs.
+
+    An output may go through an activation, or another layer of one input
+    without weights.
+    """
     outputs = {id(tensor) for tensor in model.outputs}
+    for layer in reversed(getattr(model, "operations", model.layers)):
+        weightless = not getattr(layer, "weights", None)
+        if weightless and _single_output(layer) in outputs:
+            inputs = tree.flatten(layer.input)
+            outputs |= {id(tensor) for tensor in inputs if len(inputs) == 1}
     weighted = [layer for layer in model.layers if layer.weights]
     last = set()
     for layer in weighted:

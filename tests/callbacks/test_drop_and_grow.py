@@ -162,6 +162,30 @@ def test_number_of_weights_and_hidden_weights(make):
     assert history.history["forward_density"] == pytest.approx([0.2] * 3)
 
 
+@each
+def test_masks_that_fit_are_kept(make):
+    model = compiled()
+    prune(model, 0.2)
+    masks = [kernel.forward_mask() for kernel in sparse_kernels(model)]
+    callback = make(every=100, densities="uniform")
+    fit(model, callback, epochs=1)
+    compiled(keras.optimizers.Adam(1e-4), model)  # steps from 0 again
+    fit(model, callback, epochs=1)
+    for kernel, mask in zip(sparse_kernels(model), masks):
+        np.testing.assert_array_equal(kernel.forward_mask(), mask)
+
+
+@each
+def test_a_trained_model_keeps_its_largest_weights(make):
+    model = compiled()
+    fit(model, [], epochs=1)
+    weights = [abs(kernel.weight()) for kernel in sparse_kernels(model)]
+    fit(model, make(every=100, densities="uniform"), epochs=1)
+    for kernel, weight in zip(sparse_kernels(model), weights):
+        expected = top(weight, round(0.2 * weight.size))
+        np.testing.assert_array_equal(kernel.forward_mask(), expected)
+
+
 def test_set_grows_at_random_by_its_seed():
     masks = []
     for seed in (0, 0, 1):

@@ -39,6 +39,31 @@ def test_gradual_magnitude_pruning():
         assert not (later & ~earlier).any()
 
 
+def test_says_when_a_schedule_is_over_or_not_reached():
+    model = compiled()
+    fit(model, [], epochs=1)
+    schedule = PolynomialSchedule(0.5, begin_step=0, end_step=4)
+    with pytest.warns(UserWarning, match="8 steps, and the schedule ends at"):
+        fit(model, MagnitudePruning(schedule, refresh_every=2), epochs=1)
+    schedule = PolynomialSchedule(0.1, begin_step=16, end_step=100)
+    with pytest.warns(UserWarning, match="Training ends with a density of 0.5"):
+        fit(model, MagnitudePruning(schedule, refresh_every=2), epochs=1)
+
+
+def test_says_when_an_earlier_epoch_was_restored():
+    model = compiled()
+    schedule = PolynomialSchedule(0.1, begin_step=0, end_step=16)
+    worse = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(score=-epoch)
+    )
+    stop = keras.callbacks.EarlyStopping(
+        "score", mode="max", patience=1, restore_best_weights=True
+    )
+    pruning = MagnitudePruning(schedule, refresh_every=2)
+    with pytest.warns(UserWarning, match="EarlyStopping restored"):
+        fit(model, [worse, stop, pruning], epochs=4)
+
+
 def test_magnitude_pruning_in_one_shot():
     model = compiled()
     weight = np.abs(np.array(sparse_kernels(model)[0].theta))

@@ -6,11 +6,13 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_sparse_rl.layers import PowerpropConv2D
 from keras_sparse_rl.layers import PowerpropDense
 from keras_sparse_rl.layers import PowerpropEmbedding
 from keras_sparse_rl.layers import sparse_kernels
+from keras_sparse_rl.optimizers import Powerprop
 from keras_sparse_rl.sparsity import densify
 from keras_sparse_rl.sparsity import prune
 from keras_sparse_rl.sparsity import sparsify
@@ -156,8 +158,11 @@ def test_there_and_back():
 
 def test_a_densified_model_loads_without_this_package(tmp_path):
     sparse = sparsify(convolutional(), alpha=2)
+    sparse.compile(Powerprop("adam"), "mse")
     prune(sparse, 0.1)
-    densify(sparse).save(tmp_path / "dense.keras")
+    dense = densify(sparse)
+    assert sparse.compiled and not dense.compiled
+    dense.save(tmp_path / "dense.keras")
     np.save(tmp_path / "x.npy", IMAGES)
     program = (
         "import sys, keras, numpy as np\n"
@@ -312,6 +317,74 @@ def test_every_head_is_spared():
     assert kinds == ["PowerpropDense", "Dense"]
 
 
+def test_heads_are_found_through_activations():
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(5, name="body")(inputs)
+    a = keras.layers.Softmax()(keras.layers.Dense(3, name="a")(x))
+    b = keras.ops.tanh(keras.layers.Dense(3, name="b")(x))
+    sparse = sparsify(keras.Model(inputs, [a, b]))
+    kinds = {layer.name: type(layer).__name__ for layer in sparse.layers}
+    assert kinds["body"] == "PowerpropDense"
+    assert kinds["a"] == kinds["b"] == "Dense"
+
+
+def test_models_with_losses_of_their_own_are_taken_apart():
+    def own_loss(y, y_pred):
+        return keras.ops.mean(y - y_pred)
+
+    model = convolutional()
+    model.compile("adam", own_loss)
+    sparse = sparsify(model)
+    assert model.compiled and not sparse.compiled
+    close(model(IMAGES), sparse(IMAGES))
+
+
+def test_what_preprocessing_layers_learned_is_kept():
+    values = np.random.default_rng(0).normal(5, 3, (50, 4)).astype("float32")
+    scale = keras.layers.Normalization()
+    scale.adapt(values)
+    model = keras.Sequential(
+        [keras.Input((4,)), scale, keras.layers.Dense(8), keras.layers.Dense(1)]
+    )
+    sparse = sparsify(model)
+    close(model(values), sparse(values))
+    close(model(values), densify(sparse)(values))
+    words = keras.layers.StringLookup(output_mode="multi_hot")
+    words.adapt(["a", "b", "c"])
+    text = keras.Input((2,), dtype="string")
+    x = keras.layers.Dense(5)(words(text))
+    model = keras.Model(text, keras.layers.Dense(2)(x))
+    seen = tf.constant([["a", "c"], ["b", "d"]])
+    close(model(seen), sparsify(model)(seen))
+
+
+def test_models_with_methods_of_their_own_are_refused():
+    class Own(keras.Model):
+        def __init__(self, units=5):
+            inputs = keras.Input((4,))
+            x = keras.layers.Dense(units)(inputs)
+            super().__init__(inputs, keras.layers.Dense(2)(x))
+
+        def train_step(self, data):
+            return {}
+
+    with pytest.raises(TypeError, match=r"Own.*train_step.*would lose"):
+        sparsify(Own())
+
+
+def test_prune_without_regrowth():
+    model = keras.Sequential([keras.Input((10,)), PowerpropDense(10)])
+    kernel = sparse_kernels(model)[0]
+    used = np.arange(100).reshape(10, 10) % 2 == 0
+    kernel.assign_weight(np.where(used, 0.1, 9.0))
+    kernel.assign_masks(used, used)
+    assert prune(model, 0.2, regrow=False) == 0.2
+    assert (kernel.forward_mask() <= used).all()
+    assert prune(model, 0.9, regrow=False) == 0.2
+    prune(model, 0.2)
+    assert not (kernel.forward_mask() & used).any()
+
+
 def test_regularizers_survive_conversion():
     model = keras.Sequential(
         [
@@ -361,6 +434,8 @@ def test_bad_arguments():
         sparsify(model, densities={model.layers[2]: 0.5})
     with pytest.raises(ValueError, match=r"densities\['conv'\]=2"):
         sparsify(model, densities={"conv": 2})
+    with pytest.raises(ValueError, match="density=0.1.*execution='dense'"):
+        sparsify(model, density=0.1)
     sparse = sparsify(model)
     with pytest.raises(ValueError, match="sparse already"):
         sparsify(sparse)
