@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from tf_agents.policies import tf_policy
+from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 
 from keras_sparse_rl._checks import check_flag
@@ -68,7 +69,9 @@ class Teacher:
         value=None,
         squash=True,
     ):
-        observation_spec = time_step_spec.observation
+        # Those of an environment in Python have types of NumPy.
+        observation_spec = tensor_spec.from_spec(time_step_spec.observation)
+        action_spec = tensor_spec.from_spec(action_spec)
         self._keys = check_keys(keys, observation_spec)
         self._action_spec = action_spec
         self._squash = check_flag("squash", squash)

@@ -55,6 +55,15 @@ def agent(variant="expected_kl", source=None, core="none", **arguments):
     )
 
 
+def test_teachers_of_environments_in_python():
+    world = environments.GymnasiumEnvironment("CartPole-v1", 2, 0)
+    specs = world.time_step_spec(), world.action_spec()
+    model = agents.actor_critic_model(specs[0].observation, specs[1])
+    found = agents.Teacher(model, *specs)
+    assert found.has_value
+    agents.Teacher(lambda seen: tf.zeros((tf.shape(seen)[0], 2)), *specs)
+
+
 def reference(agent, variant, data):
     """Pseudo-reward and loss of every step in NumPy, and the policy's loss."""
     outputs = agent.model(
