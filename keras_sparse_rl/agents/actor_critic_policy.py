@@ -104,7 +104,11 @@ class ActorCriticPolicy(tf_policy.TFPolicy):
             )
         info = ()
         if self._collect:
-            log_probability = action_log_probability(distribution, action)
+            # Of the action as learning sees it: a distribution remembers what
+            # it drew, from before tanh, where learning has but its inverse.
+            log_probability = action_log_probability(
+                distribution, tf.nest.map_structure(tf.identity, action)
+            )
             info = {
                 "log_probability": log_probability,
                 "state": without_episodic(policy_state),

@@ -26,8 +26,10 @@ def build_model(observation_spec, heads, torso=None, core=None):
             of layers, for nests of actions.
         torso: Keras layer or model from one observation (the nest, without
             time) to features `(batch, dim)`. None: whole numbers with bounds
-            become one-hot, all is flattened and joined, and a dense layer of
-            64 ReLU units follows.
+            become one-hot, bytes (uint8) are divided by their bound, 255 for
+            pictures, all is flattened and joined, and a dense layer of 64
+            ReLU units follows. A torso of your own gets bytes as they are:
+            let it begin with `keras.layers.Rescaling(1 / 255)`.
             A dict with `"features"` instead gives the core further call
             arguments by their names (an embedded `"context"`).
         core: None for no memory, or a layer with `initial_state` that is called
@@ -212,9 +214,12 @@ def _flat(observation, observation_spec):
         tf.nest.flatten(observation), tf.nest.flatten(observation_spec)
     ):
         size = int(np.prod(spec.shape, dtype=int))
-        if tensor_spec.is_discrete(spec) and hasattr(spec, "minimum"):
+        if spec.dtype == tf.uint8:
+            high = int(np.max(getattr(spec, "maximum", 255)))
+            x = ops.cast(x, "float32") / max(high, 1)
+        elif tensor_spec.is_discrete(spec) and hasattr(spec, "minimum"):
             low, high = int(np.min(spec.minimum)), int(np.max(spec.maximum))
-            if high - low < 1024 and spec.dtype != tf.uint8:
+            if high - low < 1024:
                 x = ops.one_hot(ops.cast(x, "int32") - low, high - low + 1)
                 size *= high - low + 1
         parts.append(keras.layers.Reshape((-1, size))(ops.cast(x, "float32")))

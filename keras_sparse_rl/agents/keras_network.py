@@ -10,6 +10,7 @@ from keras_sparse_rl._tf_agents import LEGACY_KERAS
 from keras_sparse_rl.agents.action_distribution import action_distribution
 from keras_sparse_rl.agents.action_distribution import check_action_outputs
 from keras_sparse_rl.agents.episodic_state import outlives_episodes
+from keras_sparse_rl.agents.network_inputs import by_name
 
 CONTRACT = {"observation", "is_first", "state"}
 
@@ -30,7 +31,8 @@ class KerasNetwork(_Network):
     `TF_USE_LEGACY_KERAS=1`) its variables are those of the model, for
     training, `policy.variables()`, `tf.train.Checkpoint` and `PolicySaver`.
 
-    A model is either an ordinary one, from observations to outputs, or a
+    A model is either an ordinary one, from observations to outputs (of a dict
+    of them, a functional model's inputs are found by their names), or a
     recurrent one that follows the network contract of this library:
     `model({"observation", "is_first", "state"}) -> {"outputs", "state"}` on
     sequences `(batch, time, ...)`; `build_model` makes such models. Its state
@@ -245,9 +247,12 @@ class KerasNetwork(_Network):
     def _run(self, inputs, training):
         if _is_functional(self._model):
             # TF-Agents' nests are of other types and orders than the model's.
-            inputs = tf.nest.pack_sequence_as(
-                self._model.input, tf.nest.flatten(inputs)
-            )
+            if self._follows_contract:
+                inputs = tf.nest.pack_sequence_as(
+                    self._model.input, tf.nest.flatten(inputs)
+                )
+            else:
+                inputs = by_name(self._model.input, inputs)
         return self._model(inputs, training=training)
 
     def _check_outputs(self):

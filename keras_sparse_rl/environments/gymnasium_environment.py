@@ -18,9 +18,10 @@ class GymnasiumEnvironment(py_environment.PyEnvironment):
     an end is the first one of the next episode, as everywhere in TF-Agents.
 
     Spaces `Box`, `Discrete`, `MultiDiscrete`, `MultiBinary`, and `Dict` and
-    `Tuple` of them become specs; 64-bit floats become 32-bit ones. Discrete
-    actions count from 0 whatever the space's `start` is; continuous ones are
-    clipped to their bounds.
+    `Tuple` of them become specs; 64-bit floats become 32-bit ones, bits
+    (`MultiBinary` and bool) the whole numbers 0 and 1. Discrete actions count
+    from 0 whatever the space's `start` is; continuous ones are clipped to
+    their bounds.
 
     Args:
         environment: str, the id of a registered environment; or a function
@@ -181,7 +182,7 @@ def _spec(space, name, from_zero=False):
             last = int(np.ravel(last)[0])
         return bounded(space.shape, np.int64, first, last, name)
     if isinstance(space, spaces.MultiBinary):
-        return bounded(space.shape, np.int8, 0, 1, name)
+        return bounded(space.shape, _dtype(space), 0, 1, name)
     if isinstance(space, spaces.Box):
         dtype = _dtype(space)
         if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
@@ -201,7 +202,9 @@ def _spec(space, name, from_zero=False):
 
 
 def _dtype(space):
-    return np.float32 if space.dtype == np.float64 else space.dtype
+    if isinstance(space, spaces.MultiBinary) or space.dtype == bool:
+        return np.dtype(np.int32)  # what a distribution draws
+    return np.dtype(np.float32) if space.dtype == np.float64 else space.dtype
 
 
 def _to_spec(x, space):
@@ -209,9 +212,10 @@ def _to_spec(x, space):
         return {key: _to_spec(x[key], part) for key, part in space.items()}
     if isinstance(space, spaces.Tuple):
         return tuple(_to_spec(a, part) for a, part in zip(x, space.spaces))
-    if isinstance(space, spaces.Box):
-        return np.asarray(x, _dtype(space))
-    return np.asarray(x)
+    # Copies: a vector environment may write into its arrays at the next step.
+    if isinstance(space, (spaces.Box, spaces.MultiBinary)):
+        return np.array(x, _dtype(space))
+    return np.array(x)
 
 
 def _from_spec(x, space):

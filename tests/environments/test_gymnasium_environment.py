@@ -84,7 +84,8 @@ def test_actions_count_from_zero():
         (spaces.Box(0, 255, (4, 4, 3), np.uint8), (4, 4, 3), "uint8"),
         (spaces.Discrete(4, start=2), (), "int64"),
         (spaces.MultiDiscrete([3, 3]), (2,), "int64"),
-        (spaces.MultiBinary(3), (3,), "int8"),
+        (spaces.MultiBinary(3), (3,), "int32"),
+        (spaces.Box(0, 1, (2, 2), bool), (2, 2), "int32"),
     ],
 )
 def test_spaces_become_specs_that_hold_their_samples(space, shape, dtype):
@@ -101,6 +102,29 @@ def test_spaces_become_specs_that_hold_their_samples(space, shape, dtype):
         assert (found.shape, found.dtype) == (shape, dtype)
         assert (array.shape, array.dtype) == ((2, *shape), dtype)
         assert (array >= found.minimum).all() and (array <= found.maximum).all()
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.MultiBinary(3), spaces.Box(0, 1, (3,), bool)]
+)
+def test_bits_reach_the_environment_as_it_has_them(space):
+    counter = Counter(action=space)
+    environment = GymnasiumEnvironment(counter)
+    spec = environment.action_spec()
+    assert spec.dtype == "int32"
+    assert np.all(spec.minimum == 0) and np.all(spec.maximum == 1)
+    environment.reset()
+    environment.step(np.array([[0, 1, 1]], "int32"))
+    np.testing.assert_array_equal(counter.actions[0], [0, 1, 1])
+    assert space.contains(counter.actions[0])
+
+
+def test_observations_stay_where_the_vector_environment_writes_anew():
+    shared = gymnasium.vector.SyncVectorEnv([Counter] * 2, copy=False)
+    environment = GymnasiumEnvironment(shared, seed=0)
+    first = environment.reset().observation
+    environment.step(np.zeros(2, int))
+    np.testing.assert_array_equal(first, [[0], [0]])
 
 
 def test_in_tf_agents_own_wrapper():
