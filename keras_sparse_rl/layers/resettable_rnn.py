@@ -15,7 +15,8 @@ class ResettableRNN(PowerpropKernels, keras.layers.Layer):
 
     Args:
         cell: a Keras cell (`keras.layers.LSTMCell(64)`), or a recurrent layer
-            (`keras.layers.LSTM(64)`), whose cell is taken.
+            (`keras.layers.LSTM(64)`), whose cell is taken. Its dropout drops
+            the same units at all steps of a call, as in Keras.
         return_state: bool, whether the new state is returned too.
         alpha: float, at least 1, the exponent of Powerpropagation: makes the
             cell's kernels sparse-ready (`sparse_kernels`), if it is one of
@@ -97,9 +98,13 @@ class ResettableRNN(PowerpropKernels, keras.layers.Layer):
         state = keras.tree.pack_sequence_as(
             self.cell.state_size, self._as_list(state)
         )
+        _reset_dropout(self.cell)
+        if training:
+            _draw_dropout(self.cell, inputs[:, 0], state)
         inputs = ops.concatenate([inputs, flag], axis=-1)
         with self.effective_kernels(training):
             outputs, states = self._run(inputs, state, mask, training)
+        _reset_dropout(self.cell)
         if not self.return_state:
             return outputs
         return outputs, _as_dict(keras.tree.flatten(states))
@@ -188,6 +193,33 @@ class _ResetCell(keras.layers.Layer):
             lambda state: state * ops.cast(keep, state.dtype), states
         )
         return self.cell(inputs[..., :-1], states, training=training)
+
+
+def _draw_dropout(cell, inputs, state):
+    """Masks of one call, as `keras.layers.RNN` draws them for its cells.
+
+    Before the loop over time: a mask made inside could not leave it.
+    """
+    if isinstance(cell, keras.layers.StackedRNNCells):
+        for each, part in zip(cell.cells, state):
+            _draw_dropout(each, inputs, part)
+            size = getattr(each, "output_size", None)
+            if size is None:
+                size = keras.tree.flatten(each.state_size)[0]
+            # Only its shape and type count.
+            inputs = ops.zeros((ops.shape(inputs)[0], size), inputs.dtype)
+    elif hasattr(cell, "get_dropout_mask"):
+        cell.get_dropout_mask(inputs)
+        cell.get_recurrent_dropout_mask(keras.tree.flatten(state)[0])
+
+
+def _reset_dropout(cell):
+    for each in getattr(cell, "cells", [cell]):
+        if each is not cell:
+            _reset_dropout(each)
+        elif hasattr(cell, "reset_dropout_mask"):
+            cell.reset_dropout_mask()
+            cell.reset_recurrent_dropout_mask()
 
 
 def _as_dict(leaves):
