@@ -52,7 +52,9 @@ def vtrace(
         is_last_t: boolean tensor `(batch, time)`, optional: true where the
             step reached ends an episode, by termination or truncation. What
             comes after does not reach back beyond it.
-        lambda_: float in [0, 1], how far corrections reach back.
+        lambda_: float in [0, 1], how far corrections reach back. At 0 value
+            targets are of one step, and advantages of two: they take the next
+            step's target for the value reached.
         clip_rho: float, largest ratio in the one-step errors.
         clip_c: float, largest ratio in the traces.
         clip_advantage_rho: float, largest ratio in the advantages.
