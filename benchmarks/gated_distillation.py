@@ -116,20 +116,18 @@ class Student:
             one_goal(1 + shift), discount=DISCOUNT
         )
         self._logits.assign(moves[0] / TEMPERATURE)
-        returns, value = [], None
+        returns = []
         for update in range(1, UPDATES + 1):
             self._step()
             if update % EVERY == 0:
-                value = self._values(value)
-                returns.append(float(value[0, self._world.start_cell]))
+                returns.append(self._return())
         return returns
 
-    def _values(self, start):
+    def _return(self):
         logits = np.array(self._agent.model.get_layer("policy").embeddings)
         policy = softmax(logits.astype(float))[np.newaxis]
-        return environments.grid_world_values(
-            self._world, policy, values=start
-        )[0]
+        value, _ = environments.grid_world_values(self._world, policy)
+        return float(value[0, self._world.start_cell])
 
 
 def shift_part(seeds):

@@ -71,7 +71,6 @@ class ExactReturns(keras.callbacks.Callback):
         super().__init__()
         self._worlds = worlds
         self._at = at
-        self._value = None
         self.steps, self.returns = [], []
 
     def on_train_batch_end(self, batch, logs=None):
@@ -81,11 +80,9 @@ class ExactReturns(keras.callbacks.Callback):
         shape = (*self._worlds.cell_reward.shape, logits.shape[-1])
         policy = softmax(logits.reshape(shape).astype(float))
         moves = policy.reshape(*shape[:2], -1, 4).sum(2)
-        self._value, _ = environments.grid_world_values(
-            self._worlds, moves, values=self._value
-        )
+        value, _ = environments.grid_world_values(self._worlds, moves)
         self.steps.append(batch + 1)
-        self.returns.append(self._value[:, self._worlds.start_cell])
+        self.returns.append(value[:, self._worlds.start_cell])
 
 
 def growing(limit, first=4, growth=1.05):
