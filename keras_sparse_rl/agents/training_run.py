@@ -179,13 +179,14 @@ def _description(agent):
 
 
 def _difference(found, expected):
+    """Says where two descriptions differ, by a few examples."""
     for part, names in expected.items():
         if found[part] != names:
-            missing = [x for x in found[part] if x not in names]
-            added = [x for x in names if x not in found[part]]
+            missing = [x for x in found[part] if x not in names][:3]
+            added = [x for x in names if x not in found[part]][:3]
             return (
                 f" Its {part} are not the agent's: it has "
-                f"{', '.join(missing) or 'another order'}; the agent has "
-                f"{', '.join(added) or 'another order'}."
+                f"{', '.join(missing) or 'no others'}; the agent has "
+                f"{', '.join(added) or 'no others'}."
             )
     return ""
