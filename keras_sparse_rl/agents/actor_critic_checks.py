@@ -31,11 +31,16 @@ def check_optimizer(optimizer):
             "tf.keras.optimizers with TF_USE_LEGACY_KERAS=1, does not know "
             "the variables of a Keras 3 model.)"
         )
+    check_unscaled("optimizer", optimizer)
+
+
+def check_unscaled(name, optimizer):
+    """Raises if an optimizer would divide gradients by a loss scale."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         raise ValueError(
-            "`optimizer` must not be a LossScaleOptimizer: an agent does not "
+            f"`{name}` must not be a LossScaleOptimizer: an agent does not "
             "scale its loss, and gradients would be divided by the scale. "
-            f"Received: optimizer={optimizer!r}. Give its inner optimizer, "
+            f"Received: {name}={optimizer!r}. Give its inner optimizer, "
             'and for half precision choose the policy "mixed_bfloat16".'
         )
 

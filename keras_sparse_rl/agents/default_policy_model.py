@@ -6,6 +6,7 @@ import tensorflow as tf
 from tf_agents.specs import tensor_spec
 
 from keras_sparse_rl._checks import check_flag
+from keras_sparse_rl.agents.actor_critic_checks import check_unscaled
 from keras_sparse_rl.agents.action_distribution import check_action_outputs
 from keras_sparse_rl.agents.action_distribution import num_action_outputs
 from keras_sparse_rl.agents.build_model import build_model
@@ -198,6 +199,7 @@ def check_learner(default, optimizer, freeze):
             "`default_optimizer` must be one of Keras 3, such as "
             f"keras.optimizers.Adam(1e-3). Received: {optimizer!r}."
         )
+    check_unscaled("default_optimizer", optimizer)
     if not default.trainable_variables:
         raise ValueError(
             "`default_optimizer` has nothing to do: no variable of "

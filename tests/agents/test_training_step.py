@@ -78,8 +78,18 @@ def test_half_precision_moves_weights_as_far():
 
 def test_loss_scales_are_refused():
     optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1.0))
-    with pytest.raises(ValueError, match="mixed_bfloat16"):
+    with pytest.raises(ValueError, match="`optimizer`.*mixed_bfloat16"):
         tasks.agent(optimizer=optimizer)
+    default = agents.default_policy_model(tasks.OBSERVATION, tasks.DISCRETE)
+    with pytest.raises(ValueError, match="`default_optimizer`.*_bfloat16"):
+        agents.KLRegularizedAgent(
+            ts.time_step_spec(tasks.OBSERVATION),
+            tasks.DISCRETE,
+            tasks.model(),
+            keras.optimizers.SGD(1.0),
+            default,
+            optimizer,
+        )
 
 
 @keras.saving.register_keras_serializable(package="tests")
