@@ -6,9 +6,9 @@ import tensorflow as tf
 from tf_agents.specs import tensor_spec
 
 from keras_sparse_rl._checks import check_flag
-from keras_sparse_rl.agents.actor_critic_checks import check_unscaled
 from keras_sparse_rl.agents.action_distribution import check_action_outputs
 from keras_sparse_rl.agents.action_distribution import num_action_outputs
+from keras_sparse_rl.agents.actor_critic_checks import check_unscaled
 from keras_sparse_rl.agents.build_model import build_model
 from keras_sparse_rl.agents.build_model import policy_heads
 from keras_sparse_rl.agents.keras_network import CONTRACT
