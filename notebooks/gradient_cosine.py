@@ -184,4 +184,4 @@ plt.show()
 # each layer by itself, `smoothing=0.9` averages cosines of noisy small
 # batches (then a single step may oppose the main gradient), `norm_cap=1.0`
 # keeps a loud auxiliary loss as quiet as the main one. In reinforcement
-# learning give a term a gate: `LossTerm(0.1, gate=GradientGate())`.
+# learning give a term a gate: `DistillationTerm(teacher, gate=GradientGate())`.
