@@ -30,6 +30,7 @@ class GatedTerms:
 
     def __init__(self, loss_terms, variables):
         self._names = {}
+        self._number = len(variables)
         for term in loss_terms:
             if term.gate is not None:
                 self._names.setdefault(term.gate, []).append(term.name)
@@ -70,8 +71,15 @@ class GatedTerms:
             Tuple of a list of gradients and a dict of numbers to report.
 
         Raises:
-            ValueError: if a gate has nothing to do.
+            ValueError: if a gate has nothing to do, or other variables are
+                trained than when it was made.
         """
+        if self._names and number != self._number:
+            raise ValueError(
+                f"The agent was made with {self._number} trainable variables, "
+                f"for which its gates were built, and now trains {number}. "
+                "Freeze or unfreeze layers before you make the agent."
+            )
         main = [None] * number
         for name, gradients in per_term_gradients.items():
             if not any(name in names for names in self._names.values()):

@@ -179,3 +179,11 @@ def test_mistakes():
             agent.train(tasks.experience(agent))
         for a, b in zip(before, agent.model.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_freezing_after_the_gates_were_built_is_refused():
+    agent = new_agent(Imitate(gate=GradientGate()))
+    agent.model.layers[-1].trainable = False
+    data = tasks.experience(agent)
+    with pytest.raises(ValueError, match="Freeze or unfreeze layers before"):
+        agent.train(data)
