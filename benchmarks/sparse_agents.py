@@ -73,7 +73,7 @@ def run(density, seed):
     found = agents.evaluate(
         agent.policy, CartPole(batch_size=50, seed=1000 + seed), episodes=100
     )
-    summary = sparsity_summary(model)
+    summary = sparsity_summary(model, print_fn=None)
     print(
         f"{density:.0%} seed {seed}: {found.mean:.1f}, "
         f"{time.perf_counter() - start:.0f} s",
