@@ -4,8 +4,8 @@
 
 Two layers of 128 units that policy and value share, and their heads, every
 kernel Powerprop's: dense, and by `callbacks.TopKAST` with 10 and 5 % of the
-weights (uniform densities, twice as many trained, refresh every 100 train
-steps). 768,000 environment steps, then 100 greedy episodes of at most 500
+weights (densities by Erdos-Renyi-Kernel, or the first layer would leave most
+units without an input; twice as many trained, refresh every 100 train steps). 768,000 environment steps, then 100 greedy episodes of at most 500
 steps, which are those of Gymnasium's CartPole-v1 made of TensorFlow.
 """
 
@@ -65,7 +65,9 @@ def run(density, seed):
         epochs=EPOCHS,
         steps_per_epoch=STEPS // EPOCHS,
         segment_length=16,
-        callbacks=[TopKAST(density, 2 * density)] if density < 1 else [],
+        callbacks=[TopKAST(density, 2 * density, densities="erk")]
+        if density < 1
+        else [],
         jit_compile=True,
         verbose=0,
         seed=seed,
