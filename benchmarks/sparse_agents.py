@@ -5,8 +5,9 @@
 Two layers of 128 units that policy and value share, and their heads, every
 kernel Powerprop's: dense, and by `callbacks.TopKAST` with 10 and 5 % of the
 weights (densities by Erdos-Renyi-Kernel, or the first layer would leave most
-units without an input; twice as many trained, refresh every 100 train steps). 768,000 environment steps, then 100 greedy episodes of at most 500
-steps, which are those of Gymnasium's CartPole-v1 made of TensorFlow.
+units without an input; twice as many trained, refresh every 100 train steps).
+768,000 environment steps, then 100 greedy episodes of at most 500 steps, which
+are those of Gymnasium's CartPole-v1 made of TensorFlow.
 """
 
 import argparse
