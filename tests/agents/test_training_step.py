@@ -210,4 +210,7 @@ def test_weights_that_need_no_training_may_be_held():
     model = tasks.model()
     held = {"own": model.layers[-1], "fixed": dense_layer(trainable=False)}
     agent = agent_of(model, loss_terms=[Curious(held)])
+    fixed = held["fixed"].get_weights()
     agent.train(tasks.experience(agent))
+    for before, after in zip(fixed, held["fixed"].get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
