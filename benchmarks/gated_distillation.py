@@ -64,24 +64,27 @@ def one_goal(goal):
     return world
 
 
+def loss_terms(method, source, specs):
+    """What a method learns from a teacher: none, or a term that it gates."""
+    has_teacher, gate = METHODS[method]
+    if not has_teacher:
+        return []
+    teacher = agents.Teacher(source, *specs)
+    return [
+        agents.DistillationTerm(teacher, "on_policy", 0.1, gate=gate and gate())
+    ]
+
+
 class Student:
     """Compiled once for a method, started anew for each shift and seed."""
 
     def __init__(self, method):
-        has_teacher, gate = METHODS[method]
         self._world = world = one_goal(1)
         self._logits = tf.Variable(tf.zeros((SIZE**2, 4)), trainable=False)
         specs = world.time_step_spec(), world.action_spec()
-        terms = []
-        if has_teacher:
-            teacher = agents.Teacher(
-                lambda seen: tf.gather(self._logits, seen), *specs
-            )
-            terms.append(
-                agents.DistillationTerm(
-                    teacher, "on_policy", 0.1, gate=gate and gate()
-                )
-            )
+        terms = loss_terms(
+            method, lambda seen: tf.gather(self._logits, seen), specs
+        )
         self._agent = agents.ActorCriticAgent(
             *specs,
             table_model(world),
@@ -186,22 +189,9 @@ def breakout():
 
 def player(method, seed, teacher=None):
     """An agent and its environment."""
-    _, gate = METHODS[method]
     keras.utils.set_random_seed(seed)
     environment = environments.GymnasiumEnvironment(breakout, 64, seed)
-    batched = environments.GymnasiumEnvironment(breakout, 1, seed)
-    specs = batched.time_step_spec(), batched.action_spec()
-    del batched
-    terms = []
-    if teacher is not None:
-        terms.append(
-            agents.DistillationTerm(
-                agents.Teacher(teacher, *specs),
-                "on_policy",
-                0.1,
-                gate=gate and gate(),
-            )
-        )
+    specs = environment.time_step_spec(), environment.action_spec()
     torso = keras.Sequential(
         [
             keras.layers.Conv2D(16, 3, activation="relu"),
@@ -213,7 +203,7 @@ def player(method, seed, teacher=None):
         *specs,
         agents.actor_critic_model(specs[0].observation, specs[1], torso=torso),
         keras.optimizers.Adam(2e-3, global_clipnorm=0.5),
-        loss_terms=terms,
+        loss_terms=loss_terms(method, teacher, specs),
         trace_decay=0.95,
         entropy_coefficient=0.01,
         seed=seed,
