@@ -13,7 +13,7 @@ figure is the least time over turns. Beside wall time stands the time of the
 processor, which other programs disturb less.
 
     python -m benchmarks.sparse_step [steps layer memory predict]
-        [--turns 7] [--steps 50] [--threads 2] [--peers PYTHON]
+        [--turns 7] [--steps 300] [--threads 2] [--peers PYTHON]
 """
 
 import argparse
@@ -328,7 +328,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("parts", nargs="*", default=PARTS)
     parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peers", help="python with the PyTorch peers")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)

@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -189,13 +191,16 @@ class SparseDense(PowerpropLayer):
         dtype = columns.dtype
         if dtype == "float16":
             columns = tf.cast(columns, "float32")
-        y = sparse_matmul(columns, kernel.entries(training), kernel.tensors())
-        y = tf.cast(y, dtype)
+        product = functools.partial(
+            sparse_matmul, columns, kernel.entries(training), kernel.tensors()
+        )
         if kernel.probe is not None or self.activation not in _ELEMENTWISE:
-            return self.finish(self._add_probe(transpose(y), x))
-        if self.bias is not None:
-            y = y + tf.cast(self.bias, dtype)[:, None]
-        return transpose(self.activation(y))
+            y = transpose(tf.cast(product(), dtype))
+            return self.finish(self._add_probe(y, x))
+        bias = self.bias
+        if bias is not None:
+            bias = tf.cast(bias, "float32")
+        return transpose(self.activation(tf.cast(product(bias), dtype)))
 
     def _add_probe(self, y, x):
         """Zeros, whose gradient is that of every weight; see `RigL`."""

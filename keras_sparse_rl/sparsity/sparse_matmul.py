@@ -7,12 +7,11 @@ from keras_sparse_rl.sparsity.masks import FORWARD
 from keras_sparse_rl.sparsity.powerpropagation import has_bit
 from keras_sparse_rl.sparsity.sparse_ops import load_sparse_ops
 
-_NO_ORDER = ()
 _TRANSPOSE = "KerasSparseRlTranspose"
 
 
-def sparse_matmul(x, values, layout):
-    """`W^T x` for feature-major activations, on the non-zeros alone.
+def sparse_matmul(x, values, layout, bias=None):
+    """`W^T x + b` for feature-major activations, on the non-zeros alone.
 
     The gradient of `values` is taken at the backward set, that of `x` flows
     through the forward set. Sums are float32.
@@ -21,18 +20,20 @@ def sparse_matmul(x, values, layout):
         x: float32 or bfloat16 tensor `(inputs, batch)`.
         values: float32 tensor `(capacity,)`, the entries of the matrix.
         layout: `SparseLayout` of tensors.
+        bias: float32 tensor `(outputs,)`, or None.
 
     Returns:
         Tensor `(outputs, batch)` of the dtype of `x`.
     """
     ops = load_sparse_ops()
     begin, middle, end = tf.unstack(layout.bounds)
-    no_order = tf.constant(_NO_ORDER, "int32")
+    no_order = tf.zeros([0], "int32")
+    no_bias = tf.zeros([0])
 
     @tf.custom_gradient
-    def product(x, values):
+    def product(x, values, added):
         y = ops.keras_sparse_rl_matmul(
-            values, no_order, layout.inputs, begin, middle, x
+            values, no_order, layout.inputs, begin, middle, added, x
         )
 
         def gradient(upstream):
@@ -44,16 +45,20 @@ def sparse_matmul(x, values, layout):
                     layout.entries_by_input,
                     layout.outputs_by_input,
                     *by_input,
+                    no_bias,
                     upstream,
                 ),
                 ops.keras_sparse_rl_sampled_matmul(
                     layout.mask, layout.inputs, begin, end, upstream, x
                 ),
+                None
+                if bias is None
+                else tf.reduce_sum(tf.cast(upstream, "float32"), axis=1),
             )
 
         return y, gradient
 
-    return product(x, values)
+    return product(x, values, no_bias if bias is None else bias)
 
 
 def transpose(x):

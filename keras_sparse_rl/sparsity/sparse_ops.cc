@@ -38,7 +38,7 @@ constexpr int kVectors = 8;  // in a tile of the batch; they stay in registers
 constexpr int64_t kTile = kVectors * kWidth;
 constexpr char kOutside[] =
     "An entry of the sparse matrix lies outside of it.";
-constexpr int kAhead = 2;  // entries whose rows are fetched before their turn
+constexpr int kAhead = 4;  // entries whose rows are fetched before their turn
 
 typedef float Vector __attribute__((vector_size(4 * kWidth)));
 typedef uint32_t Bits __attribute__((vector_size(4 * kWidth)));
@@ -171,21 +171,20 @@ struct Tile {
   const T* Row(int64_t index) const { return data + index * stride; }
 };
 
-template <typename T, int N>
+// The first line of a row; the processor sees by itself that others follow.
+template <typename T>
 inline void Prefetch(const T* row) {
-  const char* line = reinterpret_cast<const char*>(row);
-  for (size_t at = 0; at < N * kWidth * sizeof(T); at += 64) {
-    __builtin_prefetch(line + at);
-  }
+  __builtin_prefetch(row);
 }
 
 template <typename T, int N>
 inline void MultiplyRow(const float* values, const int32_t* order,
                         const int32_t* indices, int64_t begin, int64_t end,
-                        int64_t last, Tile<T> x, Vector* sums) {
-  Vector sum[N] = {};
+                        int64_t last, float bias, Tile<T> x, Vector* sums) {
+  Vector sum[N];
+  for (int n = 0; n < N; ++n) sum[n] = bias - Vector{};
   for (int64_t k = begin; k < end; ++k) {
-    Prefetch<T, N>(x.Row(indices[std::min(k + kAhead, last)]));
+    Prefetch(x.Row(indices[std::min(k + kAhead, last)]));
     const float value = values[order ? order[k] : k];
     const T* row = x.Row(indices[k]);
     for (int n = 0; n < N; ++n) sum[n] += value * Load(row + n * kWidth);
@@ -217,7 +216,7 @@ template <typename T, int N>
 struct Dots<T, N, 1> {
   static inline Vector Get(const Vector* left, const int32_t* indices,
                            Tile<T> x) {
-    Prefetch<T, N>(x.Row(indices[kAhead]));
+    Prefetch(x.Row(indices[kAhead]));
     return Dot<T, N>(left, x.Row(*indices));
   }
 };
@@ -331,7 +330,8 @@ inline bool RowFits(const Rows& rows, int64_t row, const int32_t* order,
 }
 
 // y[row, :] = sum over the row's entries k of values[k] * x[indices[k], :],
-// or of values[order[k]] where an order is given.
+// or of values[order[k]] where an order is given, plus bias[row] where a bias
+// is given.
 template <typename TfType>
 class SparseMatmul : public OpKernel {
   typedef typename Types<TfType>::Here T;
@@ -345,16 +345,21 @@ class SparseMatmul : public OpKernel {
     const Tensor& indices = context->input(2);
     const Tensor& begin = context->input(3);
     const Tensor& end = context->input(4);
-    const Tensor& x = context->input(5);
+    const Tensor& bias = context->input(5);
+    const Tensor& x = context->input(6);
     OP_REQUIRES(context, x.dims() == 2 && begin.NumElements() ==
                              end.NumElements() && (order.NumElements() == 0 ||
-                             order.NumElements() == indices.NumElements()),
+                             order.NumElements() == indices.NumElements()) &&
+                             (bias.NumElements() == 0 ||
+                             bias.NumElements() == begin.NumElements()),
                 InvalidArgument("x must be (features, batch)."));
     const int64_t features = x.dim_size(0), batch = x.dim_size(1);
     Rows rows = {begin.flat<int32_t>().data(), end.flat<int32_t>().data(),
                  indices.flat<int32_t>().data(), begin.NumElements()};
     const int32_t* permuted =
         order.NumElements() ? order.flat<int32_t>().data() : nullptr;
+    const float* added =
+        bias.NumElements() ? bias.flat<float>().data() : nullptr;
     Tensor* y = nullptr;
     OP_REQUIRES_OK(context, context->allocate_output(
                                 0, TensorShape({rows.count, batch}), &y));
@@ -379,7 +384,8 @@ class SparseMatmul : public OpKernel {
       pool->ParallelFor(rows.count, 4 * each, [=](int64_t a, int64_t b) {
         for (int64_t row = a; row < b; ++row) {
           if (!check(row)) continue;
-          FromFloat(Gathered(from, permuted, rows, row, in), out + row);
+          const float sum = Gathered(from, permuted, rows, row, in);
+          FromFloat(sum + (added ? added[row] : 0.0f), out + row);
         }
       });
       OP_REQUIRES(context, fits, InvalidArgument(kOutside));
@@ -399,8 +405,8 @@ class SparseMatmul : public OpKernel {
                 if (!check(row)) continue;
                 Vector sums[N];
                 MultiplyRow<T, N>(from, permuted, rows.indices,
-                                  rows.begin[row], rows.end[row], last, tile,
-                                  sums);
+                                  rows.begin[row], rows.end[row], last,
+                                  added ? added[row] : 0.0f, tile, sums);
                 T* to = out + row * batch + column;
                 if (width == N * kWidth) {
                   for (int i = 0; i < N; ++i) Store(to + i * kWidth, sums[i]);
@@ -583,12 +589,13 @@ REGISTER_OP("KerasSparseRlMatmul")
     .Input("indices: int32")
     .Input("begin: int32")
     .Input("end: int32")
+    .Input("bias: float")
     .Input("x: T")
     .Output("y: T")
     .SetShapeFn([](InferenceContext* c) {
       c->set_output(0, c->MakeShape({c->NumElements(c->input(3)),
-                                     c->RankKnown(c->input(5))
-                                         ? c->Dim(c->input(5), 1)
+                                     c->RankKnown(c->input(6))
+                                         ? c->Dim(c->input(6), 1)
                                          : c->UnknownDim()}));
       return absl::OkStatus();
     });

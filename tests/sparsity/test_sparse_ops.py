@@ -70,10 +70,11 @@ def test_products_are_those_of_numpy(batch, dtype):
     x = tf.cast(generator.normal(size=(50, batch)), dtype)
     upstream = tf.cast(generator.normal(size=(37, batch)), dtype)
     tensors, theta = as_tensors(layout), tf.constant(values)
+    bias = tf.constant(generator.normal(size=37), "float32")
     with tf.GradientTape() as tape:
-        tape.watch([x, theta])
-        y = sparse_matmul(x, theta, tensors)
-    gradients = tape.gradient(y, [x, theta], output_gradients=upstream)
+        tape.watch([x, theta, bias])
+        y = sparse_matmul(x, theta, tensors, bias)
+    gradients = tape.gradient(y, [x, theta, bias], output_gradients=upstream)
 
     weight = np.zeros(forward.shape)
     where = entries(layout, 37)
@@ -84,12 +85,14 @@ def test_products_are_those_of_numpy(batch, dtype):
     tolerance = dict(rtol=2e-5, atol=2e-5)
     rounded = tolerance if dtype == "float32" else dict(rtol=5e-3, atol=1e-4)
     found = [tf.cast(t, "float64") for t in (y, gradients[0])]
-    np.testing.assert_allclose(found[0], weight.T @ wide_x, **rounded)
+    product = weight.T @ wide_x + bias.numpy()[:, None]
+    np.testing.assert_allclose(found[0], product, **rounded)
     np.testing.assert_allclose(found[1], weight @ wide_up, **rounded)
     expected = np.zeros(len(values))
     dense = (wide_x @ wide_up.T) * backward
     expected[: len(where[0])] = dense[where]
     np.testing.assert_allclose(gradients[1], expected, **tolerance)
+    np.testing.assert_allclose(gradients[2], wide_up.sum(1), **tolerance)
     assert y.dtype == gradients[0].dtype == dtype
     assert gradients[1].dtype == "float32"
 
