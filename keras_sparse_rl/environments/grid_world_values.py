@@ -5,9 +5,7 @@ from keras_sparse_rl._checks import check_positive
 from keras_sparse_rl._checks import check_unit
 
 
-def grid_world_values(
-    world, policy=None, discount=1.0, values=None, tolerance=1e-4
-):
+def grid_world_values(world, policy=None, discount=1.0, tolerance=1e-4):
     """Exact values of all moves in all cells of a `RandomGridWorld`.
 
     A teacher or a yardstick for returns, by value iteration; or the value of
@@ -18,8 +16,6 @@ def grid_world_values(
         policy: array `(num_worlds, cells, 4)`, probabilities of the moves.
             None for the best policy.
         discount: float in [0, 1].
-        values: array `(num_worlds, cells)` from which value iteration starts.
-            None for zeros.
         tolerance: float above 0, largest change at which it ends.
 
     Returns:
@@ -52,8 +48,7 @@ def grid_world_values(
     if policy is not None:
         values = _values_of(world, policy, goes_on)
         return values, _move_values(world, values, goes_on)
-    if values is None:
-        values = np.zeros(world.cell_reward.shape)
+    values = np.zeros(world.cell_reward.shape)
     while True:
         moves = _move_values(world, values, goes_on)
         new = moves.max(-1)
