@@ -66,7 +66,6 @@ setup(
     install_requires=["keras>=3.8", "numpy>=1.26", "tensorflow>=2.18"],
     extras_require=EXTRAS,
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
