@@ -95,7 +95,8 @@ class OmniglotBandit(ContextualBandit):
 
     def _context(self, state):
         index = tf.stack([self._now(state, "contexts"), state["drawing"]], -1)
-        image = tf.gather_nd(self._pixels, index)
+        # Not from the variable itself, for which XLA knows no such op.
+        image = tf.gather_nd(tf.convert_to_tensor(self._pixels), index)
         return tf.cast(image, tf.float32)[..., tf.newaxis] / 255.0
 
     def _render(self, state):

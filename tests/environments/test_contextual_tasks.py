@@ -325,6 +325,29 @@ def test_omniglot_bandit_shows_its_character(omniglot):
     assert same.render().shape == (1, 40, 40, 3)
 
 
+@pytest.mark.parametrize("task", [*TASKS, "OmniglotBandit"])
+def test_xla_compiles_steps(task, tmp_path):
+    for character in range(3):
+        write_png(tmp_path / f"a/character{character}/0_0.png", character)
+    tasks = {
+        **TASKS,
+        "OmniglotBandit": lambda **k: OmniglotBandit(
+            tmp_path, 2, 3, 2, 2, 20, **k
+        ),
+    }
+    environment = tasks[task](batch_size=2)
+    carry, action = environment.start(), tf.zeros((2,), tf.int32)
+    for _ in range(3):
+        carry = environment.advance(carry, action)
+    seen = tf.function(environment.time_step, jit_compile=True)(carry)
+    tf.nest.map_structure(
+        np.testing.assert_array_equal, seen, environment.time_step(carry)
+    )
+    # XLA draws other numbers.
+    after = tf.function(environment.advance, jit_compile=True)(carry, action)
+    tf.nest.assert_same_structure(after, carry)
+
+
 def test_wrong_omniglot_folders_are_answered(tmp_path, omniglot):
     with pytest.raises(ValueError, match="`folder`.*is no folder that exists"):
         OmniglotBandit(tmp_path / "missing")
