@@ -36,7 +36,7 @@ TASKS = {  # environment, train steps
     "t_maze10": (lambda: environments.TMaze(10, COPIES), 400),
     "t_maze20": (lambda: environments.TMaze(20, COPIES), 600),
     "t_maze50": (lambda: environments.TMaze(50, COPIES), 1000),
-    "repeat_previous": (lambda: environments.RepeatPrevious(3, COPIES), 400),
+    "repeat_previous": (lambda: environments.RepeatPrevious(3, COPIES), 2000),
 }
 TO_PERCEPTION = {"pairs": [("reaction", "perception")]}
 VARIANTS = {  # arguments of the core and of the agent
