@@ -40,10 +40,10 @@ NAME = "continual"
 METHODS = {
     "alone": (1.0, 1e-3, None, 0),
     "packnet": (1.0, 1e-3, None, 3),
-    "packnet, alpha = 3": (3.0, 1.5e-2, None, 3),
-    "epn, not retrained": (3.0, 1.5e-2, 0.01, 0),
+    "packnet, alpha = 3": (3.0, 5e-3, None, 3),
+    "epn, not retrained": (3.0, 5e-3, 0.01, 0),
     "epn, alpha = 1": (1.0, 1e-3, 0.05, 3),
-    "epn": (3.0, 1.5e-2, 0.05, 3),
+    "epn": (3.0, 5e-3, 0.05, 3),
 }
 BATCH = 128
 
