@@ -44,6 +44,7 @@ METHODS = {
     "epn, not retrained": (3.0, 5e-3, 0.01, 0),
     "epn, alpha = 1": (1.0, 1e-3, 0.05, 3),
     "epn": (3.0, 5e-3, 0.05, 3),
+    "epn, tolerance 0.01": (3.0, 5e-3, 0.01, 3),
 }
 BATCH = 128
 
