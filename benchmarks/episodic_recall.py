@@ -28,7 +28,7 @@ NAME = "episodic_recall"
 OPTIONS = {
     "barcode": ["--steps", "14000"],
     "compositional": ["--steps", "5000"],
-    "omniglot": ["--steps", "5000"],
+    "omniglot": ["--steps", "14000"],
     "maze": ["--steps", "4000", "--copies", "64"],
     "two_step": ["--steps", "4000", "--copies", "64"],
 }
