@@ -1,5 +1,3 @@
-import functools
-
 import keras
 import tensorflow as tf
 from keras import ops
@@ -191,16 +189,17 @@ class SparseDense(PowerpropLayer):
         dtype = columns.dtype
         if dtype == "float16":
             columns = tf.cast(columns, "float32")
-        product = functools.partial(
-            sparse_matmul, columns, kernel.entries(training), kernel.tensors()
+        is_fused = kernel.probe is None and self.activation in _ELEMENTWISE
+        bias = None
+        if is_fused and self.bias is not None:
+            bias = tf.cast(self.bias, "float32")
+        y = sparse_matmul(
+            columns, kernel.entries(training), kernel.tensors(), bias
         )
-        if kernel.probe is not None or self.activation not in _ELEMENTWISE:
-            y = transpose(tf.cast(product(), dtype))
-            return self.finish(self._add_probe(y, x))
-        bias = self.bias
-        if bias is not None:
-            bias = tf.cast(bias, "float32")
-        return transpose(self.activation(tf.cast(product(bias), dtype)))
+        y = tf.cast(y, dtype)
+        if is_fused:
+            return transpose(self.activation(y))
+        return self.finish(self._add_probe(transpose(y), x))
 
     def _add_probe(self, y, x):
         """Zeros, whose gradient is that of every weight; see `RigL`."""

@@ -38,7 +38,9 @@ constexpr int kVectors = 8;  // in a tile of the batch; they stay in registers
 constexpr int64_t kTile = kVectors * kWidth;
 constexpr char kOutside[] =
     "An entry of the sparse matrix lies outside of it.";
-constexpr int kAhead = 4;  // entries whose rows are fetched before their turn
+// Entries whose rows are fetched before their turn: the first line of each, the
+// processor sees by itself that others follow.
+constexpr int kAhead = 4;
 
 typedef float Vector __attribute__((vector_size(4 * kWidth)));
 typedef uint32_t Bits __attribute__((vector_size(4 * kWidth)));
@@ -171,12 +173,6 @@ struct Tile {
   const T* Row(int64_t index) const { return data + index * stride; }
 };
 
-// The first line of a row; the processor sees by itself that others follow.
-template <typename T>
-inline void Prefetch(const T* row) {
-  __builtin_prefetch(row);
-}
-
 template <typename T, int N>
 inline void MultiplyRow(const float* values, const int32_t* order,
                         const int32_t* indices, int64_t begin, int64_t end,
@@ -184,7 +180,7 @@ inline void MultiplyRow(const float* values, const int32_t* order,
   Vector sum[N];
   for (int n = 0; n < N; ++n) sum[n] = bias - Vector{};
   for (int64_t k = begin; k < end; ++k) {
-    Prefetch(x.Row(indices[std::min(k + kAhead, last)]));
+    __builtin_prefetch(x.Row(indices[std::min(k + kAhead, last)]));
     const float value = values[order ? order[k] : k];
     const T* row = x.Row(indices[k]);
     for (int n = 0; n < N; ++n) sum[n] += value * Load(row + n * kWidth);
@@ -216,7 +212,7 @@ template <typename T, int N>
 struct Dots<T, N, 1> {
   static inline Vector Get(const Vector* left, const int32_t* indices,
                            Tile<T> x) {
-    Prefetch(x.Row(indices[kAhead]));
+    __builtin_prefetch(x.Row(indices[kAhead]));
     return Dot<T, N>(left, x.Row(*indices));
   }
 };
@@ -352,7 +348,8 @@ class SparseMatmul : public OpKernel {
                              order.NumElements() == indices.NumElements()) &&
                              (bias.NumElements() == 0 ||
                              bias.NumElements() == begin.NumElements()),
-                InvalidArgument("x must be (features, batch)."));
+                InvalidArgument("x must be (features, batch), the order as "
+                                "long as the indices, the bias as the rows."));
     const int64_t features = x.dim_size(0), batch = x.dim_size(1);
     Rows rows = {begin.flat<int32_t>().data(), end.flat<int32_t>().data(),
                  indices.flat<int32_t>().data(), begin.NumElements()};
