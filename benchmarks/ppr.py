@@ -32,11 +32,17 @@ import matplotlib.pyplot as plt
 
 NAME = "ppr"
 UNITS, COPIES, SEGMENT, WINDOW, ENOUGH = 64, 64, 64, 10, 0.9
-TASKS = {  # environment, train steps
-    "t_maze10": (lambda: environments.TMaze(10, COPIES), 400),
-    "t_maze20": (lambda: environments.TMaze(20, COPIES), 600),
-    "t_maze50": (lambda: environments.TMaze(50, COPIES), 1000),
-    "repeat_previous": (lambda: environments.RepeatPrevious(3, COPIES), 2000),
+TASKS = {  # environment, train steps, entropy and PPR loss coefficients
+    "t_maze10": (lambda: environments.TMaze(10, COPIES), 400, 0.02, 0.1),
+    "t_maze20": (lambda: environments.TMaze(20, COPIES), 600, 0.02, 0.1),
+    "t_maze50": (lambda: environments.TMaze(50, COPIES), 1000, 0.02, 0.1),
+    # Each of its rewards is 1 / 48 at most: both terms have to be as small.
+    "repeat_previous": (
+        lambda: environments.RepeatPrevious(3, COPIES),
+        800,
+        0.002,
+        0.001,
+    ),
 }
 TO_PERCEPTION = {"pairs": [("reaction", "perception")]}
 VARIANTS = {  # arguments of the core and of the agent
@@ -56,8 +62,8 @@ VARIANTS = {  # arguments of the core and of the agent
 class Trainer:
     """Compiled once for a task and variant, started anew for each seed."""
 
-    def __init__(self, task, variant, learning_rate=2e-3, entropy=0.02):
-        make, self._steps = TASKS[task]
+    def __init__(self, task, variant, learning_rate=2e-3):
+        make, self._steps, entropy, coefficient = TASKS[task]
         self._environment = environment = make()
         self._core, more = VARIANTS[variant]
         self._learning_rate = learning_rate
@@ -65,6 +71,7 @@ class Trainer:
         kind = agents.ActorCriticAgent
         if self._core is not None:
             kind = agents.PPRAgent
+            more = {"coefficient": coefficient, **more}
         agent = kind(
             environment.time_step_spec(),
             environment.action_spec(),

@@ -31,23 +31,26 @@ import matplotlib.pyplot as plt
 
 NAME = "stability"
 NUM_SETTINGS, COPIES, SLOTS = 12, 32, 8
-TASKS = {  # environment, segment, train steps, return that counts as learned
+TASKS = {  # environment, segment, train steps, discount, learned from
     "t_maze": (
         lambda: environments.TMaze(length=5, batch_size=COPIES),
         32,
-        200,
+        300,
+        0.99,
         0.5,
     ),
     "cart_pole": (
         lambda: environments.CartPole(batch_size=COPIES),
         16,
         600,
+        0.95,
         200,
     ),
     "cart_pole_hidden": (
         lambda: environments.CartPole(velocities=False, batch_size=COPIES),
         16,
         600,
+        0.95,
         200,
     ),
 }
@@ -56,6 +59,7 @@ MEMORIES = {
     "trxl": lambda: _transformer(gating=None, ordering="post"),
     "trxl_i": lambda: _transformer(gating=None),
     "gru": lambda: _transformer(gating="gru"),
+    "gru_bias_0": lambda: _transformer(gating="gru", gate_bias=0.0),
     "output": lambda: _transformer(gating="output"),
     "highway": lambda: _transformer(gating="highway"),
     "sigmoid_tanh": lambda: _transformer(gating="sigmoid_tanh"),
@@ -89,7 +93,7 @@ class Trainer:
     """Compiled once for a task and memory, started anew for each setting."""
 
     def __init__(self, task, memory):
-        make, segment, self._steps, _ = TASKS[task]
+        make, segment, self._steps, discount, _ = TASKS[task]
         environment = make()
         self._new_model = lambda: agents.actor_critic_model(
             environment.observation_spec(),
@@ -112,6 +116,7 @@ class Trainer:
             self._model,
             self._optimizer,
             loss_terms=[self._entropy],
+            discount=discount,
             trace_decay=0.95,
             entropy_coefficient=0.0,
         )

@@ -84,6 +84,7 @@ def make(task, length, seed, copies=32):
     return environments.GymnasiumEnvironment(create, copies, seed)
 
 
+@keras.saving.register_keras_serializable(package="examples")
 class ChronoBias(keras.initializers.Initializer):
     """Biases with which an LSTM remembers for up to `length` steps at once.
 
