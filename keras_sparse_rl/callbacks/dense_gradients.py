@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_sparse_rl.callbacks.sparsity_callback import inner_optimizer
 from keras_sparse_rl.callbacks.train_step_callback import TrainStepCallback
 
 
@@ -57,7 +58,7 @@ class DenseGradients(TrainStepCallback):
 
     def before_step(self, data):
         iterations = keras.ops.convert_to_tensor(
-            self.model.optimizer.iterations
+            inner_optimizer(self.model).iterations
         )
 
         def measure():

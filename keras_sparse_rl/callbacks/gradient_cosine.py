@@ -5,6 +5,7 @@ from keras import ops
 from keras_sparse_rl.callbacks.loss_gradients import find_outputs
 from keras_sparse_rl.callbacks.loss_gradients import loss_gradients
 from keras_sparse_rl.callbacks.loss_gradients import name_of
+from keras_sparse_rl.callbacks.sparsity_callback import inner_optimizer
 from keras_sparse_rl.callbacks.step_journal import StepJournal
 from keras_sparse_rl.callbacks.train_step_callback import TrainStepCallback
 from keras_sparse_rl.gradients.gate_gradients import add_gradients
@@ -213,7 +214,7 @@ class GradientCosine(TrainStepCallback):
         }
 
     def _step(self):
-        return int(ops.convert_to_numpy(self.model.optimizer.iterations))
+        return int(ops.convert_to_numpy(inner_optimizer(self.model).iterations))
 
 
 def _summed_over_replicas(gradients):

@@ -207,7 +207,8 @@ class SparsityCallback(keras.callbacks.Callback):
             self._churn = []
 
     def _step(self):
-        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        optimizer = inner_optimizer(self.model)
+        return int(keras.ops.convert_to_numpy(optimizer.iterations))
 
     def _density(self, which):
         masks = [getattr(k, which)() for k in self.kernels.values()]
@@ -235,7 +236,10 @@ class SparsityCallback(keras.callbacks.Callback):
 
 
 def inner_optimizer(model):
-    """The model's optimizer without the wrapper of mixed precision."""
+    """The model's optimizer without the wrapper of mixed precision.
+
+    Whose own `iterations` stay 0 in Keras 3.8.
+    """
     optimizer = model.optimizer
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return optimizer.inner_optimizer

@@ -238,6 +238,7 @@ def test_mixed_precision(policy):
     history = fit(model, TopKAST(0.2, refresh_every=3), epochs=3)
     assert np.isfinite(history.history["loss"]).all()
     assert history.history["forward_density"][-1] == pytest.approx(0.2)
+    assert max(history.history["mask_churn"]) > 0
 
 
 def test_xla():

@@ -282,14 +282,17 @@ def test_state_in_functional_models_and_in_saved_models(tmp_path):
     )
     model = keras.Model(inputs, {"outputs": outputs, **state})
     model.save(tmp_path / "model.keras")
-    model.export(str(tmp_path / "saved"), verbose=False)
     x = data(3, 9)
     is_first = np.zeros((3, 9), bool)
     is_first[1, 4] = True
     expected, expected_state = layer(x, layer.initial_state(3), is_first)
-    exported = tf.saved_model.load(str(tmp_path / "saved"))
-    reloaded = keras.models.load_model(tmp_path / "model.keras")
-    for call in (model, reloaded, exported.serve):
+    calls = [model, keras.models.load_model(tmp_path / "model.keras")]
+    # Keras 3.8 itself cannot export any model whose inputs are a dict.
+    if not keras.__version__.startswith("3.8."):
+        model.export(str(tmp_path / "saved"), verbose=False)
+        exported = tf.saved_model.load(str(tmp_path / "saved"))
+        calls.append(exported.serve)
+    for call in calls:
         state, parts = layer.initial_state(3), []
         for start, end in ((0, 1), (1, 6), (6, 9)):
             found = call(
