@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-slow lint notebooks docs bench bench-quick clean
+.PHONY: demo test test-slow coverage lint notebooks docs bench bench-quick clean
 
 demo: $(READY)
 	$(RUN) examples/sparse_images.py
@@ -17,6 +17,11 @@ test: $(READY) lint
 
 test-slow: $(READY)
 	$(RUN) -m pytest -m slow
+
+# Lines of the package that the tests run, on Python 3.12 or later as fast.
+coverage: export COVERAGE_CORE ?= sysmon
+coverage: $(READY)
+	$(RUN) -m pytest -n 2 --dist worksteal --cov=keras_sparse_rl
 
 lint: $(READY)
 	$(RUN) -m ruff check .

@@ -40,6 +40,7 @@ EXTRAS = {
         "myst-parser>=3.0",
         "nbclient>=0.10",
         "pytest>=8.0",
+        "pytest-cov>=5.0",
         "pytest-xdist>=3.5",
         "ruff==0.17.*",
         "sphinx>=7.3",
