@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sparse_rl.callbacks.sparsity_callback import inner_optimizer
+from keras_sparse_rl.callbacks.inner_optimizer import inner_optimizer
 from keras_sparse_rl.callbacks.train_step_callback import TrainStepCallback
 
 

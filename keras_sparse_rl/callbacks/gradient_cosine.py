@@ -2,10 +2,10 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_sparse_rl.callbacks.inner_optimizer import steps_taken
 from keras_sparse_rl.callbacks.loss_gradients import find_outputs
 from keras_sparse_rl.callbacks.loss_gradients import loss_gradients
 from keras_sparse_rl.callbacks.loss_gradients import name_of
-from keras_sparse_rl.callbacks.sparsity_callback import inner_optimizer
 from keras_sparse_rl.callbacks.step_journal import StepJournal
 from keras_sparse_rl.callbacks.train_step_callback import TrainStepCallback
 from keras_sparse_rl.gradients.gate_gradients import add_gradients
@@ -214,7 +214,7 @@ class GradientCosine(TrainStepCallback):
         }
 
     def _step(self):
-        return int(ops.convert_to_numpy(inner_optimizer(self.model).iterations))
+        return steps_taken(self.model)
 
 
 def _summed_over_replicas(gradients):

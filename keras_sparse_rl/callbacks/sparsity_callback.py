@@ -3,6 +3,8 @@ import numpy as np
 
 from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_integer
+from keras_sparse_rl.callbacks.inner_optimizer import inner_optimizer
+from keras_sparse_rl.callbacks.inner_optimizer import steps_taken
 from keras_sparse_rl.optimizers.powerprop import powerprop_advice
 from keras_sparse_rl.sparsity.blocks import used_blocks
 from keras_sparse_rl.sparsity.masks import keep_count
@@ -207,8 +209,7 @@ class SparsityCallback(keras.callbacks.Callback):
             self._churn = []
 
     def _step(self):
-        optimizer = inner_optimizer(self.model)
-        return int(keras.ops.convert_to_numpy(optimizer.iterations))
+        return steps_taken(self.model)
 
     def _density(self, which):
         masks = [getattr(k, which)() for k in self.kernels.values()]
@@ -233,17 +234,6 @@ class SparsityCallback(keras.callbacks.Callback):
     def require_powerprop(self, reason):
         """Raises unless the optimizer keeps its hands off resting weights."""
         require_powerprop(self, reason)
-
-
-def inner_optimizer(model):
-    """The model's optimizer without the wrapper of mixed precision.
-
-    Whose own `iterations` stay 0 in Keras 3.8.
-    """
-    optimizer = model.optimizer
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        return optimizer.inner_optimizer
-    return optimizer
 
 
 def require_powerprop(callback, reason):

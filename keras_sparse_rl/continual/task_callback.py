@@ -1,7 +1,7 @@
 import keras
 
 from keras_sparse_rl._checks import check_integer
-from keras_sparse_rl.callbacks.sparsity_callback import inner_optimizer
+from keras_sparse_rl.callbacks.inner_optimizer import inner_optimizer
 from keras_sparse_rl.callbacks.sparsity_callback import require_powerprop
 from keras_sparse_rl.continual.task_model import TaskModel
 

@@ -1,0 +1,19 @@
+import keras
+
+
+def inner_optimizer(model):
+    """The model's optimizer without the wrapper of mixed precision.
+
+    It is what counts the steps: in Keras 3.8 the wrapper's own `iterations`
+    stay 0.
+    """
+    optimizer = model.optimizer
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return optimizer.inner_optimizer
+    return optimizer
+
+
+def steps_taken(model):
+    """The train steps that the model's weights have made, as an int."""
+    iterations = inner_optimizer(model).iterations
+    return int(keras.ops.convert_to_numpy(iterations))
