@@ -102,6 +102,7 @@ def run(method, density, seed, data, steps):
         Powerprop(keras.optimizers.Adam(schedule, clipnorm=1.0)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[bits_per_character],
+        jit_compile=True,  # twice as fast here
     )
     start = time.perf_counter()
     epochs = min(10, steps)
