@@ -11,7 +11,9 @@ and variant. Prints a table and plots return against environment steps.
 """
 
 import argparse
+import dataclasses
 import time
+from collections.abc import Callable
 
 import keras
 import matplotlib
@@ -22,6 +24,7 @@ from benchmarks.results import FOLDER
 from benchmarks.results import cell
 from benchmarks.results import result
 from benchmarks.results import table
+from examples.memory_agents import ChronoBias
 from keras_sparse_rl import agents
 from keras_sparse_rl import environments
 from keras_sparse_rl.agents.in_graph_collector import InGraphCollector
@@ -31,19 +34,72 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 NAME = "ppr"
-UNITS, COPIES, SEGMENT, WINDOW, ENOUGH = 64, 64, 64, 10, 0.9
-TASKS = {  # environment, train steps, entropy and PPR loss coefficients
-    "t_maze10": (lambda: environments.TMaze(10, COPIES), 400, 0.02, 0.1),
-    "t_maze20": (lambda: environments.TMaze(20, COPIES), 600, 0.02, 0.1),
-    "t_maze50": (lambda: environments.TMaze(50, COPIES), 1000, 0.02, 0.1),
+UNITS, PERIOD, BATCH, WINDOW, ENOUGH = 64, 16, 4096, 10, 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a task needs to be learned, the same for every variant.
+
+    Args:
+        make: function from the number of copies to the environment.
+        train_steps: int, of `BATCH` environment steps each.
+        segment: int, steps that gradients go back.
+        entropy: float, coefficient of the entropy bonus.
+        coefficient: float, of the PPR loss.
+        remembers: int, steps that the memory's biases are made for
+            (`ChronoBias`), 0 for Keras' biases.
+    """
+
+    make: Callable
+    train_steps: int
+    segment: int
+    entropy: float
+    coefficient: float
+    remembers: int = 0
+
+    @property
+    def copies(self):
+        return BATCH // self.segment
+
+
+def t_maze(length, train_steps):
+    """A sign has to reach the junction within one segment, most times."""
+    return Task(
+        lambda copies: environments.TMaze(length, copies),
+        train_steps,
+        segment=256,
+        entropy=0.01,
+        coefficient=0.01,
+        remembers=length,
+    )
+
+
+TASKS = {
+    "t_maze10": t_maze(10, 400),
+    "t_maze20": t_maze(20, 600),
+    "t_maze50": t_maze(50, 1200),
     # Each of its rewards is 1 / 48 at most: both terms have to be as small.
-    "repeat_previous": (
-        lambda: environments.RepeatPrevious(3, COPIES),
-        800,
-        0.002,
-        0.001,
+    "repeat_previous": Task(
+        lambda copies: environments.RepeatPrevious(3, copies),
+        train_steps=800,
+        segment=64,
+        entropy=0.002,
+        coefficient=0.001,
     ),
 }
+
+
+def biases(remembers):
+    """Arguments of an LSTM whose gates remember so many steps; {} for 0."""
+    if not remembers:
+        return {}
+    return {
+        "bias_initializer": ChronoBias(remembers),
+        "unit_forget_bias": False,
+    }
+
+
 TO_PERCEPTION = {"pairs": [("reaction", "perception")]}
 VARIANTS = {  # arguments of the core and of the agent
     "ppr": ({}, {}),
@@ -63,26 +119,30 @@ class Trainer:
     """Compiled once for a task and variant, started anew for each seed."""
 
     def __init__(self, task, variant, learning_rate=2e-3):
-        make, self._steps, entropy, coefficient = TASKS[task]
-        self._environment = environment = make()
+        self._task = task = TASKS[task]
+        self._environment = environment = task.make(task.copies)
         self._core, more = VARIANTS[variant]
         self._learning_rate = learning_rate
         self._model = self._new_model()
         kind = agents.ActorCriticAgent
         if self._core is not None:
             kind = agents.PPRAgent
-            more = {"coefficient": coefficient, **more}
+            more = {"coefficient": task.coefficient, **more}
         agent = kind(
             environment.time_step_spec(),
             environment.action_spec(),
             self._model,
             keras.optimizers.Adam(learning_rate, global_clipnorm=1.0),
             trace_decay=0.95,
-            entropy_coefficient=entropy,
+            entropy_coefficient=task.entropy,
             **more,
         )
         self._collector = InGraphCollector(
-            agent.collect_policy, environment, SEGMENT, 0, jit_compile=True
+            agent.collect_policy,
+            environment,
+            task.segment,
+            0,
+            jit_compile=True,
         )
         self._counter = agent.train_step_counter
 
@@ -97,11 +157,22 @@ class Trainer:
             self._environment.observation_spec(),
             self._environment.action_spec(),
         )
+        remembers = self._task.remembers
         if self._core is None:
-            return agents.actor_critic_model(
-                *specs, core=keras.layers.LSTM(UNITS)
-            )
-        core = PPRCore(UNITS, return_state=True, **self._core)
+            core = keras.layers.LSTM(UNITS, **biases(remembers))
+            return agents.actor_critic_model(*specs, core=core)
+        cells = {}
+        if remembers:
+            # Fast cores remember an interval, the slow one counts intervals.
+            times = {
+                "cell": PERIOD + 1,
+                "slow_cell": max(4, remembers // PERIOD + 2),
+            }
+            cells = {
+                name: keras.layers.LSTMCell(UNITS, **biases(steps))
+                for name, steps in times.items()
+            }
+        core = PPRCore(UNITS, PERIOD, return_state=True, **cells, **self._core)
         return agents.ppr_model(*specs, core=core)
 
     def run(self, seed):
@@ -121,7 +192,9 @@ class Trainer:
             variable.assign(tf.zeros_like(variable))
         self._environment.assign(self._environment.start(1_000_000 * seed))
         collector._count.assign(1_000_000 * seed)
-        figures = np.array([np.stack(self._step()) for _ in range(self._steps)])
+        figures = np.array(
+            [np.stack(self._step()) for _ in range(self._task.train_steps)]
+        )
         figures = figures.reshape(-1, WINDOW, 2).sum(1)
         return {
             "returns": (figures[:, 1] / np.maximum(figures[:, 0], 1)).tolist(),
@@ -131,7 +204,7 @@ class Trainer:
 
 def steps_of(returns):
     """Environment steps after each window."""
-    return COPIES * SEGMENT * WINDOW * np.arange(1, len(returns) + 1)
+    return BATCH * WINDOW * np.arange(1, len(returns) + 1)
 
 
 def steps_to_enough(returns):
