@@ -15,5 +15,5 @@ def inner_optimizer(model):
 
 def steps_taken(model):
     """The train steps that the model's weights have made, as an int."""
-    iterations = inner_optimizer(model).iterations
-    return int(keras.ops.convert_to_numpy(iterations))
+    # After every step: `ops.convert_to_numpy` takes nearly twice as long.
+    return int(inner_optimizer(model).iterations.numpy())
