@@ -153,10 +153,11 @@ def test_reports_the_probabilities_of_the_weights_it_was_sent(make):
     ):
         np.testing.assert_array_equal(a[:, -1], b[:, 0])
     far = np.abs(ratio(agent, second)).max()
-    assert np.abs(ratio(agent, first)).max() < 1e-5 < 1e-3 < far
+    assert np.abs(ratio(agent, first)).max() < 1e-4 < 1e-3 < far
     for variable, x in zip(exported.weights, sent):
         variable.assign(x)
-    assert np.abs(ratio(agent, second)).max() < 1e-5
+    # Of log-probabilities that are in the tens, in float32.
+    assert np.abs(ratio(agent, second)).max() < 1e-4
     assert np.isfinite(float(agent.train(second).loss))
 
 

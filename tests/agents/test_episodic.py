@@ -209,7 +209,7 @@ def test_recalls_barcodes():
     """Five arms; the best play without memory has a regret of 1.9."""
     from examples import episodic_recall
 
-    arguments = episodic_recall.parse(["--steps", "1200"])
+    arguments = episodic_recall.parse(["--steps", "2500"])
     run = episodic_recall.train(
         "barcode", "episodic", arguments, seed=0, num_arms=5, num_contexts=5
     )
