@@ -49,6 +49,8 @@ def train(
         epochs: int, last epoch.
         steps_per_epoch: int, train steps of an epoch.
         segment_length: int, environment steps of each copy in a train step.
+            Gradients go back no further: what a recurrent memory is to keep
+            has to be seen and used within one segment, most times.
         evaluation_environment: environment to evaluate `agent.policy` in
             after each epoch. None for no evaluation. Not the one that is
             trained in: it is reset.
