@@ -11,6 +11,7 @@ more than a few minutes are left out; its results go to `build/bench-quick`.
 
 import argparse
 import dataclasses
+import importlib.util
 import os
 import subprocess
 import sys
@@ -28,6 +29,8 @@ class Benchmark:
         needs: dict of the module's option to the option of this command that
             has its value.
         optional: the same, of what it can do without.
+        package: name of a package that the `dev` extra does not bring, or
+            None.
     """
 
     name: str
@@ -35,10 +38,11 @@ class Benchmark:
     quick: tuple | None = None
     needs: dict = dataclasses.field(default_factory=dict)
     optional: dict = dataclasses.field(default_factory=dict)
+    package: str | None = None
 
 
 BENCHMARKS = (
-    Benchmark("small_costs", quick=()),
+    Benchmark("small_costs", quick=("--runs", "2")),
     Benchmark("step_cost", quick=("--turns", "101")),
     Benchmark(
         "sparse_step",
@@ -46,9 +50,9 @@ BENCHMARKS = (
         optional={"--peers": "sparse_torch_python"},
     ),
     Benchmark("sparse_convolution", quick=("--turns", "2")),
-    Benchmark("litert", quick=("--turns", "5")),
+    Benchmark("litert", quick=("--turns", "5"), package="ai-edge-litert"),
     Benchmark("episodic_memory", quick=("--turns", "5")),
-    Benchmark("gradient_cosine_cost", quick=("--turns", "5")),
+    Benchmark("gradient_cosine_cost", quick=("--turns", "2")),
     Benchmark(
         "gtrxl",
         optional={"--di-engine": "di_engine", "--torch-python": "torch_python"},
@@ -116,6 +120,10 @@ def command(benchmark, given, quick):
         if benchmark.quick is None:
             return None, "not in a quick run"
         words += benchmark.quick
+    if benchmark.package:
+        module = benchmark.package.replace("-", "_")
+        if importlib.util.find_spec(module) is None:
+            return None, f"needs pip install {benchmark.package}"
     for name in benchmark.needs.values():
         if given[name] is None:
             return None, f"needs --{name.replace('_', '-')}"

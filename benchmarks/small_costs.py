@@ -1,8 +1,9 @@
 """The top-k of a million weights, and the import beside that of Keras.
 
-python -m benchmarks.small_costs
+python -m benchmarks.small_costs [--runs 7]
 """
 
+import argparse
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ def topk_milliseconds(runs=51):
     return 1e3 * np.median(times)
 
 
-def import_ratios(runs=7):
+def import_ratios(runs):
     """Import time of this package over that of Keras, turn by turn."""
     ratios = []
     for _ in range(runs):
@@ -42,7 +43,10 @@ def import_ratios(runs=7):
 
 
 def main():
-    low, median, high = np.percentile(import_ratios(), (25, 50, 75))
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=7, help="imports of each")
+    runs = parser.parse_args().runs
+    low, median, high = np.percentile(import_ratios(runs), (25, 50, 75))
     print(
         table(
             ["", "measured"],
