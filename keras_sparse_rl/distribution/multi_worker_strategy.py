@@ -44,8 +44,9 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
     are meant for this. On one machine `tf.distribute.MirroredStrategy` needs
     no help, and both kinds of layers work.
 
-    Two workers are tested to train as one with TensorFlow 2.21 and Keras
-    3.15. With 2.18 and 3.8 they train, but not to the same numbers as one.
+    Two workers are tested to train as one, with TensorFlow 2.18 and Keras
+    3.8 and with 2.21 and 3.15. In Keras 3.8 the loss that `fit` reports is
+    of the worker's own share of the data.
 
     Args:
         args, kwargs: as in `tf.distribute.MultiWorkerMirroredStrategy`.
