@@ -45,8 +45,8 @@ class MultiWorkerStrategy(tf.distribute.MultiWorkerMirroredStrategy):
     no help, and both kinds of layers work.
 
     Two workers are tested to train as one, with TensorFlow 2.18 and Keras
-    3.8 and with 2.21 and 3.15. In Keras 3.8 the loss that `fit` reports is
-    of the worker's own share of the data.
+    3.8 and with 2.21 and 3.15. In Keras 3.8 weights and masks are those of
+    one worker, and the loss that `fit` reports is not.
 
     Args:
         args, kwargs: as in `tf.distribute.MultiWorkerMirroredStrategy`.
