@@ -49,6 +49,7 @@ class Task:
         coefficient: float, of the PPR loss.
         remembers: int, steps that the memory's biases are made for
             (`ChronoBias`), 0 for Keras' biases.
+        policy_stddev: float, of the policy heads' first weights.
     """
 
     make: Callable
@@ -57,6 +58,7 @@ class Task:
     entropy: float
     coefficient: float
     remembers: int = 0
+    policy_stddev: float = 1.0
 
     @property
     def copies(self):
@@ -78,7 +80,7 @@ def t_maze(length, train_steps):
 TASKS = {
     "t_maze10": t_maze(10, 400),
     "t_maze20": t_maze(20, 600),
-    "t_maze50": t_maze(50, 1200),
+    "t_maze50": t_maze(50, 800),
     # Each of its rewards is 1 / 48 at most: both terms have to be as small.
     "repeat_previous": Task(
         lambda copies: environments.RepeatPrevious(3, copies),
@@ -158,9 +160,10 @@ class Trainer:
             self._environment.action_spec(),
         )
         remembers = self._task.remembers
+        head = {"policy_stddev": self._task.policy_stddev}
         if self._core is None:
             core = keras.layers.LSTM(UNITS, **biases(remembers))
-            return agents.actor_critic_model(*specs, core=core)
+            return agents.actor_critic_model(*specs, core=core, **head)
         cells = {}
         if remembers:
             # Fast cores remember an interval, the slow one counts intervals.
@@ -173,7 +176,7 @@ class Trainer:
                 for name, steps in times.items()
             }
         core = PPRCore(UNITS, PERIOD, return_state=True, **cells, **self._core)
-        return agents.ppr_model(*specs, core=core)
+        return agents.ppr_model(*specs, core=core, **head)
 
     def run(self, seed):
         """Mean returns of the episodes in every `WINDOW` train steps."""

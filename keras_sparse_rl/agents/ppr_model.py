@@ -13,6 +13,7 @@ def ppr_model(
     core=None,
     shared_heads=True,
     heads=None,
+    policy_stddev=0.01,
 ):
     """A model of the network contract with a policy for each of PPR's cores.
 
@@ -33,13 +34,17 @@ def ppr_model(
             each core has its own.
         heads: dict of Keras layers by name: further outputs, which read the
             reaction core, such as `"reward"` for a `RewardPredictionTerm`.
+        policy_stddev: float, above 0, of the first weights of the policy
+            heads, see `actor_critic_model`. In a T-maze with a corridor of 50
+            PPR learned with 1 and did not with 0.01.
 
     Returns:
         `keras.Model` of the network contract.
 
     Raises:
-        ValueError: if an action has no bounds, the core cannot serve, or a
-            head has the name of an output that is there.
+        ValueError: if an action has no bounds, the core cannot serve, a head
+            has the name of an output that is there, or `policy_stddev` is not
+            above 0.
 
     Example:
 
@@ -63,10 +68,12 @@ def ppr_model(
     inputs, _, outputs, state = trunk(
         observation_spec, torso, core, return_cores=True
     )
-    shared = policy_heads(action_spec)
+    shared = policy_heads(action_spec, policy_stddev)
 
     def policy(name):
-        layers = shared if shared_heads else policy_heads(action_spec)
+        layers = shared
+        if not shared_heads:
+            layers = policy_heads(action_spec, policy_stddev)
         return keras.tree.map_structure(
             lambda layer: layer(outputs[name]), layers
         )

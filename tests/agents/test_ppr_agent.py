@@ -317,6 +317,10 @@ def test_bad_arguments():
             core=core(),
             heads={"value": keras.layers.Dense(1)},
         )
+    with pytest.raises(ValueError, match="`policy_stddev`"):
+        agents.ppr_model(
+            tasks.OBSERVATION, tasks.DISCRETE, core=core(), policy_stddev=0
+        )
     with pytest.raises(ValueError, match="`coefficient`"):
         ppr_agent(coefficient=-1.0)
     with pytest.raises(ValueError, match="`pairs`"):
@@ -333,3 +337,20 @@ def test_bad_arguments():
         )
     with pytest.raises(ValueError, match="return_state=True"):
         agents.ppr_model(tasks.OBSERVATION, tasks.DISCRETE, core=PPRCore(4))
+
+
+@pytest.mark.parametrize("make", [agents.actor_critic_model, agents.ppr_model])
+def test_scale_of_the_policy_head(make):
+    keras.utils.set_random_seed(0)
+    memory = keras.layers.LSTM(400)
+    if make is agents.ppr_model:
+        memory = PPRCore(400, return_state=True)
+    for given, expected in (({}, 0.01), ({"policy_stddev": 0.5}, 0.5)):
+        model = make(tasks.OBSERVATION, tasks.DISCRETE, core=memory, **given)
+        (head,) = (
+            layer
+            for layer in model.layers
+            if isinstance(layer, keras.layers.Dense)
+            and layer.units == tasks.DISCRETE.maximum + 1
+        )
+        np.testing.assert_allclose(np.std(head.kernel), expected, rtol=0.1)
