@@ -11,6 +11,8 @@ from keras_sparse_rl.agents.action_distribution import num_action_outputs
 from keras_sparse_rl.layers import OverTime
 from keras_sparse_rl.layers import ResettableRNN
 
+MEMORY_STDDEV = 0.3  # of a policy head that reads a memory
+
 
 def build_model(observation_spec, heads, torso=None, core=None):
     """A model of the network contract from torso, core and heads.
@@ -122,7 +124,7 @@ def trunk(observation_spec, torso=None, core=None, **arguments):
 
 
 def actor_critic_model(
-    observation_spec, action_spec, torso=None, core=None, policy_stddev=0.01
+    observation_spec, action_spec, torso=None, core=None, policy_stddev=None
 ):
     """`build_model` with the heads of `ActorCriticAgent`.
 
@@ -137,9 +139,10 @@ def actor_critic_model(
         torso: see `build_model`.
         core: see `build_model`.
         policy_stddev: float, above 0, of the first weights of the policy head.
-            A memory learns through this head alone what the policy needs:
-            with 1 instead of 0.01 an LSTM of 64 units needs a third of the
-            steps in a T-maze (`benchmarks/README.md`).
+            None: 0.01 without a core, as on-policy agents usually have it,
+            and 0.3 with one. A memory learns what the policy needs through
+            this head alone, and through 0.01 it learns late or never
+            (`benchmarks/README.md`).
 
     Returns:
         `keras.Model` of the network contract.
@@ -159,6 +162,8 @@ def actor_critic_model(
     >>> model.output["outputs"]["policy"].shape
     (None, None, 5)
     """
+    if policy_stddev is None:
+        policy_stddev = 0.01 if core is None else MEMORY_STDDEV
     heads = {
         "policy": policy_heads(action_spec, policy_stddev),
         "value": keras.layers.Dense(1),

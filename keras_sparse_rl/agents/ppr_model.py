@@ -1,6 +1,7 @@
 import keras
 
 from keras_sparse_rl._checks import check_flag
+from keras_sparse_rl.agents.build_model import MEMORY_STDDEV
 from keras_sparse_rl.agents.build_model import policy_heads
 from keras_sparse_rl.agents.build_model import trunk
 from keras_sparse_rl.layers import PPRCore
@@ -13,7 +14,7 @@ def ppr_model(
     core=None,
     shared_heads=True,
     heads=None,
-    policy_stddev=0.01,
+    policy_stddev=MEMORY_STDDEV,
 ):
     """A model of the network contract with a policy for each of PPR's cores.
 
@@ -35,8 +36,7 @@ def ppr_model(
         heads: dict of Keras layers by name: further outputs, which read the
             reaction core, such as `"reward"` for a `RewardPredictionTerm`.
         policy_stddev: float, above 0, of the first weights of the policy
-            heads, see `actor_critic_model`. In a T-maze with a corridor of 50
-            PPR learned with 1 and did not with 0.01.
+            heads, see `actor_critic_model`.
 
     Returns:
         `keras.Model` of the network contract.
