@@ -81,6 +81,7 @@ BENCHMARKS = (
     Benchmark("sparse_language_model", needs={"--text": "text"}),
     Benchmark("cart_pole", quick=("--seeds", "1")),
     Benchmark("memory_agents"),
+    Benchmark("policy_heads"),
     Benchmark("stability", ("--tasks", "t_maze")),
     Benchmark("near_and_far"),
     Benchmark("gated_distillation"),

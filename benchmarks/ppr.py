@@ -49,7 +49,7 @@ class Task:
         coefficient: float, of the PPR loss.
         remembers: int, steps that the memory's biases are made for
             (`ChronoBias`), 0 for Keras' biases.
-        policy_stddev: float, of the policy heads' first weights.
+        policy_head_stddev: float, of the policy heads' first weights.
     """
 
     make: Callable
@@ -58,7 +58,7 @@ class Task:
     entropy: float
     coefficient: float
     remembers: int = 0
-    policy_stddev: float = 1.0
+    policy_head_stddev: float = 1.0
 
     @property
     def copies(self):
@@ -160,7 +160,7 @@ class Trainer:
             self._environment.action_spec(),
         )
         remembers = self._task.remembers
-        head = {"policy_stddev": self._task.policy_stddev}
+        head = {"policy_head_stddev": self._task.policy_head_stddev}
         if self._core is None:
             core = keras.layers.LSTM(UNITS, **biases(remembers))
             return agents.actor_critic_model(*specs, core=core, **head)

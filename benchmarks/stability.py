@@ -106,7 +106,7 @@ class Trainer:
                 ]
             ),
             core=MEMORIES[memory](),
-            policy_stddev=0.01,
+            policy_head_stddev=0.01,
         )
         self._model = self._new_model()
         self._optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=1.0)

@@ -130,7 +130,7 @@ def make_agent(name, task, environment, arguments, seed):
             environment.action_spec(),
             torso=torso,
             core=core,
-            policy_stddev=0.01,  # what was measured
+            policy_head_stddev=0.01,  # what was measured
         ),
         keras.optimizers.Adam(schedule, global_clipnorm=1.0),
         discount=arguments.discount,

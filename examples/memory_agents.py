@@ -132,7 +132,7 @@ def train(task, name, arguments, seed):
             environment.observation_spec(),
             environment.action_spec(),
             core=memory(name, length, arguments.gate_bias),
-            policy_stddev=arguments.policy_stddev,
+            policy_head_stddev=arguments.policy_head_stddev,
         ),
         keras.optimizers.Adam(arguments.learning_rate, global_clipnorm=1.0),
         trace_decay=0.95,
@@ -216,7 +216,7 @@ def parse(arguments=None):
         help="GTrXL's gates start closer to open at 0 than at the paper's 2",
     )
     parser.add_argument(
-        "--policy-stddev",
+        "--policy-head-stddev",
         type=float,
         default=0.3,
         help="of the policy head's first weights: 1 teaches a memory sooner",

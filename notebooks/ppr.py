@@ -185,4 +185,4 @@ plt.show()
 # - `PPRAgent(pairs=..., stop_gradient=...)` chooses the divergences.
 # - Gradients end with a segment: let `segment_length` be longer than what has
 #   to be remembered. If the memory is not learned, try a larger
-#   `policy_stddev` of `ppr_model`: the policy's head is what teaches it.
+#   `policy_head_stddev` of `ppr_model`: the policy's head is what teaches it.

@@ -11,8 +11,6 @@ from keras_sparse_rl.agents.action_distribution import num_action_outputs
 from keras_sparse_rl.layers import OverTime
 from keras_sparse_rl.layers import ResettableRNN
 
-MEMORY_STDDEV = 0.3  # of a policy head that reads a memory
-
 
 def build_model(observation_spec, heads, torso=None, core=None):
     """A model of the network contract from torso, core and heads.
@@ -26,7 +24,9 @@ def build_model(observation_spec, heads, torso=None, core=None):
         observation_spec: nest of TF-Agents specs, as the environment's
             `observation_spec()`.
         heads: dict of Keras layers by name: the outputs. A head may be a nest
-            of layers, for nests of actions.
+            of layers, for nests of actions. Where they read a core, a policy's
+            first weights should not be as small as is usual without one, see
+            `actor_critic_model`.
         torso: Keras layer or model from one observation (the nest, without
             time) to features `(batch, dim)`. None: whole numbers with bounds
             become one-hot, bytes (uint8) are divided by their bound, 255 for
@@ -124,12 +124,16 @@ def trunk(observation_spec, torso=None, core=None, **arguments):
 
 
 def actor_critic_model(
-    observation_spec, action_spec, torso=None, core=None, policy_stddev=None
+    observation_spec,
+    action_spec,
+    torso=None,
+    core=None,
+    policy_head_stddev=None,
 ):
     """`build_model` with the heads of `ActorCriticAgent`.
 
-    A `"policy"` head of the size that the actions need, starting from nearly
-    equal probabilities, and a `"value"` head of one unit.
+    A `"policy"` head of the size that the actions need, whose probabilities
+    start nearly equal, and a `"value"` head of one unit.
 
     Args:
         observation_spec: nest of TF-Agents specs, as the environment's
@@ -138,18 +142,20 @@ def actor_critic_model(
             `action_spec()`.
         torso: see `build_model`.
         core: see `build_model`.
-        policy_stddev: float, above 0, of the first weights of the policy head.
-            None: 0.01 without a core, as on-policy agents usually have it,
-            and 0.3 with one. A memory learns what the policy needs through
-            this head alone, and through 0.01 it learns late or never
-            (`benchmarks/README.md`).
+        policy_head_stddev: float, above 0, of the first weights of the
+            policy's head (not of actions). None: 0.01 without a core, as
+            on-policy agents usually have it, and 0.3 with one. What the policy
+            alone needs reaches a memory through this head, and through 0.01 it
+            is learned late (`benchmarks/README.md`). With 1 memories of 64
+            units are quicker still; wider ones, and GTrXL, then start out
+            nearly deterministic.
 
     Returns:
         `keras.Model` of the network contract.
 
     Raises:
         ValueError: if an action has no bounds, the core cannot serve, or
-            `policy_stddev` is not above 0.
+            `policy_head_stddev` is no number above 0.
 
     Example:
 
@@ -162,24 +168,34 @@ def actor_critic_model(
     >>> model.output["outputs"]["policy"].shape
     (None, None, 5)
     """
-    if policy_stddev is None:
-        policy_stddev = 0.01 if core is None else MEMORY_STDDEV
+    stddev = head_stddev(policy_head_stddev, core is not None)
     heads = {
-        "policy": policy_heads(action_spec, policy_stddev),
+        "policy": policy_heads(action_spec, stddev),
         "value": keras.layers.Dense(1),
     }
     return build_model(observation_spec, heads, torso, core)
 
 
-def policy_heads(action_spec, stddev=0.01):
+def head_stddev(policy_head_stddev, reads_memory):
+    """That argument, or for None what suits a head with a memory, or none.
+
+    Args:
+        policy_head_stddev: float or None.
+        reads_memory: bool, whether the head reads a core.
+    """
+    if policy_head_stddev is None:
+        return 0.3 if reads_memory else 0.01
+    return check_positive("policy_head_stddev", policy_head_stddev)
+
+
+def policy_heads(action_spec, stddev):
     """A head for each action of a spec, see `policy_head`."""
-    check_positive("policy_stddev", stddev)
     sizes = num_action_outputs(tensor_spec.from_spec(action_spec))
     return tf.nest.map_structure(lambda size: policy_head(size, stddev), sizes)
 
 
-def policy_head(size, stddev=0.01):
-    """A head; while `stddev` is small its first probabilities are equal."""
+def policy_head(size, stddev):
+    """A head whose probabilities start the more equal the less `stddev`."""
     return keras.layers.Dense(
         size, kernel_initializer=keras.initializers.RandomNormal(stddev=stddev)
     )

@@ -10,6 +10,7 @@ from keras_sparse_rl.agents.action_distribution import check_action_outputs
 from keras_sparse_rl.agents.action_distribution import num_action_outputs
 from keras_sparse_rl.agents.actor_critic_checks import check_unscaled
 from keras_sparse_rl.agents.build_model import build_model
+from keras_sparse_rl.agents.build_model import head_stddev
 from keras_sparse_rl.agents.build_model import policy_heads
 from keras_sparse_rl.agents.keras_network import CONTRACT
 
@@ -47,7 +48,8 @@ def default_policy_model(observation_spec, action_spec, torso=None, core=None):
     action_spec = tensor_spec.from_spec(action_spec)
     if isinstance(observation_spec, dict) and not observation_spec:
         return _blind(action_spec)
-    heads = {"policy": policy_heads(action_spec)}
+    stddev = head_stddev(None, reads_memory=core is not None)
+    heads = {"policy": policy_heads(action_spec, stddev)}
     return build_model(observation_spec, heads, torso, core)
 
 

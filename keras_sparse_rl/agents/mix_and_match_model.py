@@ -4,12 +4,18 @@ from keras import ops
 from tf_agents.specs import tensor_spec
 
 from keras_sparse_rl.agents.action_distribution import num_action_outputs
+from keras_sparse_rl.agents.build_model import head_stddev
 from keras_sparse_rl.agents.build_model import policy_head
 from keras_sparse_rl.agents.build_model import trunk
 
 
 def mix_and_match_model(
-    observation_spec, action_spec, policies, torso=None, core=None
+    observation_spec,
+    action_spec,
+    policies,
+    torso=None,
+    core=None,
+    policy_head_stddev=None,
 ):
     """`actor_critic_model` with the simpler policies of `MixAndMatchAgent`.
 
@@ -23,6 +29,9 @@ def mix_and_match_model(
         policies: list of `SimplePolicy`, from the simplest on.
         torso: see `build_model`.
         core: see `build_model`.
+        policy_head_stddev: float, above 0, of the first weights of the
+            policies' heads, see `actor_critic_model`. None: 0.3 for those that
+            read the core, 0.01 for others.
 
     Returns:
         `keras.Model` of the network contract with outputs `"policy"`,
@@ -30,7 +39,8 @@ def mix_and_match_model(
 
     Raises:
         ValueError: if a policy shall do without a memory that is not there,
-            or its task is no whole number with bounds in the observation.
+            its task is no whole number with bounds in the observation, or
+            `policy_head_stddev` is no number above 0.
 
     Example:
 
@@ -44,11 +54,15 @@ def mix_and_match_model(
     """
     observation_spec = tensor_spec.from_spec(observation_spec)
     size = num_action_outputs(tensor_spec.from_spec(action_spec))
+    stddevs = {
+        memory: head_stddev(policy_head_stddev, memory and core is not None)
+        for memory in (True, False)
+    }
     inputs, features, remembered, new_state = trunk(
         observation_spec, torso, core
     )
     outputs = {
-        "policy": policy_head(size)(remembered),
+        "policy": policy_head(size, stddevs[True])(remembered),
         "value": keras.layers.Dense(1)(remembered),
     }
     for policy in policies:
@@ -59,12 +73,13 @@ def mix_and_match_model(
             )
         read = remembered if policy.memory else features
         number = size if policy.actions is None else len(policy.actions)
+        stddev = stddevs[policy.memory]
         if policy.task is None:
-            outputs[policy.name] = policy_head(number)(read)
+            outputs[policy.name] = policy_head(number, stddev)(read)
             continue
         tasks = _num_tasks(policy, observation_spec)
         each = keras.layers.Reshape((-1, tasks, number))(
-            policy_head(tasks * number)(read)
+            policy_head(tasks * number, stddev)(read)
         )
         task = ops.one_hot(inputs["observation"][policy.task], tasks)
         outputs[policy.name] = ops.sum(

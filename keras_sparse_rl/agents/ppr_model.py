@@ -1,7 +1,7 @@
 import keras
 
 from keras_sparse_rl._checks import check_flag
-from keras_sparse_rl.agents.build_model import MEMORY_STDDEV
+from keras_sparse_rl.agents.build_model import head_stddev
 from keras_sparse_rl.agents.build_model import policy_heads
 from keras_sparse_rl.agents.build_model import trunk
 from keras_sparse_rl.layers import PPRCore
@@ -14,7 +14,7 @@ def ppr_model(
     core=None,
     shared_heads=True,
     heads=None,
-    policy_stddev=MEMORY_STDDEV,
+    policy_head_stddev=None,
 ):
     """A model of the network contract with a policy for each of PPR's cores.
 
@@ -35,16 +35,16 @@ def ppr_model(
             each core has its own.
         heads: dict of Keras layers by name: further outputs, which read the
             reaction core, such as `"reward"` for a `RewardPredictionTerm`.
-        policy_stddev: float, above 0, of the first weights of the policy
-            heads, see `actor_critic_model`.
+        policy_head_stddev: float, above 0, of the first weights of the
+            policies' heads, see `actor_critic_model`. None for 0.3.
 
     Returns:
         `keras.Model` of the network contract.
 
     Raises:
         ValueError: if an action has no bounds, the core cannot serve, a head
-            has the name of an output that is there, or `policy_stddev` is not
-            above 0.
+            has the name of an output that is there, or `policy_head_stddev`
+            is no number above 0.
 
     Example:
 
@@ -58,6 +58,7 @@ def ppr_model(
     ['perception', 'policy', 'prediction', 'value']
     """
     check_flag("shared_heads", shared_heads)
+    stddev = head_stddev(policy_head_stddev, reads_memory=True)
     core = PPRCore(64, return_state=True) if core is None else core
     if not isinstance(core, PPRCore):
         raise ValueError(
@@ -68,12 +69,12 @@ def ppr_model(
     inputs, _, outputs, state = trunk(
         observation_spec, torso, core, return_cores=True
     )
-    shared = policy_heads(action_spec, policy_stddev)
+    shared = policy_heads(action_spec, stddev)
 
     def policy(name):
         layers = shared
         if not shared_heads:
-            layers = policy_heads(action_spec, policy_stddev)
+            layers = policy_heads(action_spec, stddev)
         return keras.tree.map_structure(
             lambda layer: layer(outputs[name]), layers
         )
