@@ -123,8 +123,10 @@ def train(task, name, arguments, seed):
     environment = make(task, arguments.length, seed, arguments.copies)
     length = {"repeat_previous": 4, "memory_s7": 40}.get(task, arguments.length)
     build, kind = agents.actor_critic_model, agents.ActorCriticAgent
+    more = {}
     if name == "ppr":
         build, kind = agents.ppr_model, agents.PPRAgent
+        more = {"coefficient": arguments.coefficient}
     agent = kind(
         environment.time_step_spec(),
         environment.action_spec(),
@@ -138,6 +140,7 @@ def train(task, name, arguments, seed):
         trace_decay=0.95,
         entropy_coefficient=arguments.entropy,
         seed=seed,
+        **more,
     )
     start = time.perf_counter()
     per_epoch = arguments.copies * arguments.segment * arguments.steps_per_epoch
@@ -207,6 +210,9 @@ def parse(arguments=None):
     parser.add_argument("--steps-per-epoch", type=int, default=20)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--entropy", type=float, default=0.01)
+    parser.add_argument(
+        "--coefficient", type=float, default=0.01, help="of PPR's loss"
+    )
     parser.add_argument("--copies", type=int, default=32)
     parser.add_argument("--segment", type=int, default=32)
     parser.add_argument(
