@@ -228,7 +228,12 @@ def plot(found, path):
             axis.plot(steps, np.median(curves, 0), color, label=variant)
             axis.plot(steps, curves.T, color, linewidth=0.5, alpha=0.4)
         axis.axhline(ENOUGH, color="grey", linestyle=":")
-        axis.set(title=task, xlabel="environment steps", ylabel="return")
+        axis.set(
+            title=task,
+            xlabel="environment steps",
+            ylabel="return",
+            ylim=(-1.1, 1.1),  # it starts below: wasted steps
+        )
     axes[0, 0].legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=100)
