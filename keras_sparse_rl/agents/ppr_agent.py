@@ -23,7 +23,8 @@ class PPRAgent(ActorCriticAgent):
         model: `keras.Model`, as `ppr_model` makes it.
         optimizer: `keras.optimizers.Optimizer`, also `optimizers.Powerprop`.
         coefficient: float, weight of `losses.ppr_loss`, or a function of the
-            train step. The paper's is not known here.
+            train step. The paper's is not known here; with 0.1 a policy
+            that needs its memory acts less firmly (`benchmarks/README.md`).
         pairs: see `losses.ppr_loss`.
         stop_gradient: see `losses.ppr_loss`.
         loss_terms: list of further `LossTerm` objects.
@@ -44,7 +45,7 @@ class PPRAgent(ActorCriticAgent):
     ...     core=layers.PPRCore(8, slow_period=4, return_state=True))
     >>> agent = agents.PPRAgent(
     ...     environment.time_step_spec(), environment.action_spec(), model,
-    ...     keras.optimizers.Adam(1e-3), coefficient=0.1)
+    ...     keras.optimizers.Adam(1e-3), coefficient=0.01)
     >>> agent.policy.action(environment.reset(),
     ...     agent.policy.get_initial_state(4)).action.shape
     TensorShape([4])
@@ -56,7 +57,7 @@ class PPRAgent(ActorCriticAgent):
         action_spec,
         model,
         optimizer,
-        coefficient=0.1,
+        coefficient=0.01,
         pairs=PAIRS,
         stop_gradient=None,
         loss_terms=(),

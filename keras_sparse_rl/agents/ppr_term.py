@@ -43,7 +43,7 @@ class PPRTerm(LossTerm):
     def __init__(
         self,
         action_spec,
-        coefficient=0.1,
+        coefficient=0.01,
         pairs=PAIRS,
         stop_gradient=None,
         squash=True,
