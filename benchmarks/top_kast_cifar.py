@@ -7,6 +7,7 @@ Erdos-Renyi-Kernel. Three strided convolutions of 32, 64 and 128 filters and
 two dense layers; no augmentation, so the dense figure is modest.
 
     python -m benchmarks.top_kast_cifar --data DIR [--seeds 3]
+        [--methods top_kast ...]
 
 `DIR` holds `data_batch_1.png` to `_5.png`, `test_batch.png` (one row of
 pixels an image) and `train_lables.json`, `test_lables.json`, as the npm
@@ -76,10 +77,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--methods", nargs="+", default=METHODS, choices=METHODS
+    )
     arguments = parser.parse_args()
     data, accuracies = load_cifar(arguments.data), {}
     for seed in range(arguments.seeds):
-        for method in ("dense", "dense_no_decay", *METHODS):
+        for method in ("dense", "dense_no_decay", *arguments.methods):
             for density in (1.0,) if "dense" in method else DENSITIES:
                 found = result(
                     "top_kast_cifar",
@@ -90,7 +94,7 @@ def main():
                 )
                 accuracies.setdefault((method, density), []).append(found)
                 keras.backend.clear_session()
-    report("CIFAR-10", METHODS, accuracies, DENSITIES)
+    report("CIFAR-10", arguments.methods, accuracies, DENSITIES)
 
 
 if __name__ == "__main__":
