@@ -173,6 +173,7 @@ def make_agent(environment, arguments, seed):
     action_spec = environment.action_spec()
     number = agents.num_action_outputs(action_spec)
     heads = {
+        # Even at first; the head that predicts rewards teaches the memory too.
         "policy": keras.layers.Dense(number, kernel_initializer="zeros"),
         "value": keras.layers.Dense(1),
     }
