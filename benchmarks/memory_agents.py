@@ -48,7 +48,7 @@ def main():
     for task, length, memory, steps in SETTINGS:
         settings = memory_agents.parse(
             ["--task", task, "--length", str(length), "--steps", str(steps)]
-            + ["--learning-rate", "2e-3", "--policy-stddev", "0.01"]
+            + ["--learning-rate", "2e-3", "--policy-head-stddev", "0.01"]
             + OPTIONS[task]
         )
         for seed in range(arguments.seeds):

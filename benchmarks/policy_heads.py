@@ -39,14 +39,9 @@ def run(memory, stddev, seed):
     """Mean return of each epoch."""
     keras.utils.set_random_seed(seed)
     maze = environments.TMaze(length=8, batch_size=COPIES, seed=seed)
-    build, make, arguments = (
-        agents.actor_critic_model,
-        agents.ActorCriticAgent,
-        {},
-    )
+    build, make = agents.actor_critic_model, agents.ActorCriticAgent
     if memory == "PPR":
         build, make = agents.ppr_model, agents.PPRAgent
-        arguments = {"coefficient": 0.01}
     agent = make(
         maze.time_step_spec(),
         maze.action_spec(),
@@ -59,7 +54,6 @@ def run(memory, stddev, seed):
         keras.optimizers.Adam(3e-3, global_clipnorm=1.0),
         trace_decay=0.95,
         seed=seed,
-        **arguments,
     )
     history = agents.train(
         agent,

@@ -224,7 +224,6 @@ def parse(arguments=None):
     parser.add_argument(
         "--policy-head-stddev",
         type=float,
-        default=0.3,
         help="of the policy head's first weights: 1 teaches a memory sooner",
     )
     parser.add_argument("--output", default="runs/memory_agents")

@@ -147,8 +147,8 @@ def actor_critic_model(
             on-policy agents usually have it, and 0.3 with one. What the policy
             alone needs reaches a memory through this head, and through 0.01 it
             is learned late (`benchmarks/README.md`). With 1 memories of 64
-            units are quicker still; wider ones, and GTrXL, then start out
-            nearly deterministic.
+            units are quicker still; the first policy is then far from even,
+            most of all with wider ones and with GTrXL.
 
     Returns:
         `keras.Model` of the network contract.

@@ -85,7 +85,6 @@ def test_a_memory_is_learned_by_its_policy_alone(kind):
         model,
         keras.optimizers.Adam(3e-3, global_clipnorm=1.0),
         trace_decay=0.95,
-        **({"coefficient": 0.01} if kind == "PPR" else {}),
     )
     history = agents.train(
         agent,
