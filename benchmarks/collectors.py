@@ -3,8 +3,9 @@
     python -m benchmarks.collectors [--seeds 5] [--steps 1000]
 
 Equal agents, train steps and environment steps: collected in this process, by
-four collectors whose weights are some train steps old, and by four of which
-one is killed by SIGKILL in mid-run. Prints returns over all of training (the
+four collectors, each with a quarter of the copies of the environment, whose
+weights are a train step old, and by four of which one is killed by SIGKILL in
+mid-run. Prints returns over all of training (the
 area under the curve) and at its end, and plots the curves. Needs the extra
 `ray`.
 """
@@ -44,11 +45,11 @@ class Mortal(GymnasiumEnvironment):
     Args:
         mark: path of a file that says that it has happened.
         lifetime: int, steps.
-        seed: int.
+        copies, seed: ints.
     """
 
-    def __init__(self, mark, lifetime, seed):
-        super().__init__("CartPole-v1", COPIES, seed)
+    def __init__(self, mark, lifetime, copies, seed):
+        super().__init__("CartPole-v1", copies, seed)
         self._mark, self._left = mark, lifetime
 
     def _step(self, action):
@@ -65,9 +66,10 @@ def run(variant, seed, steps):
     keras.utils.set_random_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
         mark = pathlib.Path(folder) / "died"
-        environment = GymnasiumEnvironment("CartPole-v1", COPIES, seed)
-        if dies:  # when a third of all steps are taken, a quarter by each
-            environment = Mortal(mark, steps * SEGMENT // 12, seed)
+        copies = COPIES // max(1, number)
+        environment = GymnasiumEnvironment("CartPole-v1", copies, seed)
+        if dies:  # when a third of all steps are taken
+            environment = Mortal(mark, steps * SEGMENT // 3, copies, seed)
         rate = keras.optimizers.schedules.PolynomialDecay(5e-3, steps, 0.0)
         agent = agents.ActorCriticAgent(
             environment.time_step_spec(),

@@ -15,7 +15,9 @@ class RemoteCollectors(tf.Module):
     """Collects segments in processes of Ray, which act by older weights.
 
     Each process collects one segment after the other, by the weights that are
-    the newest when it starts one; who is ready first is learned from next. The
+    the newest when it starts one. A train step learns from as many segments as
+    there are processes, those that are ready first, so that they are collected
+    while the step before is made, by weights that are one step old. The
     trajectories hold the log-probabilities that their actions had then. A
     process that dies is replaced while the others go on.
 
@@ -39,6 +41,7 @@ class RemoteCollectors(tf.Module):
     ):
         super().__init__(name="collector")
         self._seed = seed
+        self._number = number
         self._jit_compile = jit_compile
         # All that a checkpoint holds: how many processes there have been, so
         # that those after a pause do not play the same episodes again.
@@ -53,7 +56,7 @@ class RemoteCollectors(tf.Module):
         )
 
     def with_learning(self, learn):
-        """A function that waits for a segment and learns from it.
+        """A function that waits for segments and learns from them.
 
         Args:
             learn: function from trajectories and a dict of figures.
@@ -61,14 +64,20 @@ class RemoteCollectors(tf.Module):
         pool = self._pool
 
         @tf.function(jit_compile=self._jit_compile, autograph=False)
-        def joined(tensors, lag):
-            experience, figures = pool.exported.unpack(tensors)
-            return learn(experience, {**figures, "lag": lag})
+        def joined(segments, lag):
+            experiences, figures = zip(*map(pool.exported.unpack, segments))
+            experience = tf.nest.map_structure(
+                lambda *x: tf.concat(x, axis=0), *experiences
+            )
+            totals = tf.nest.map_structure(lambda *x: tf.add_n(x), *figures)
+            return learn(experience, {**totals, "lag": lag})
 
         def step():
-            arrays, lag = pool.next()
+            segments, lags = zip(*(pool.next() for _ in range(self._number)))
+            pool.version += 1
             return joined(
-                [tf.constant(x) for x in arrays], tf.constant(float(lag))
+                [[tf.constant(x) for x in arrays] for arrays in segments],
+                tf.constant(sum(lags) / self._number),
             )
 
         return step
@@ -97,7 +106,7 @@ class _Pool:
         self._number = number
         self._new_start = new_start
         self._is_owner = not ray.is_initialized()
-        self._version = 0
+        self.version = 0  # train steps made
         self._workers = []
         self._waiting = {}
         if not self._is_owner:
@@ -117,7 +126,7 @@ class _Pool:
             self._ray.shutdown()
 
     def next(self):
-        """A segment, and how many train steps ago its weights were sent."""
+        """A segment, and how many train steps ago its weights were new."""
         if not self._workers:
             self._begin()
         while True:
@@ -136,8 +145,7 @@ class _Pool:
                 continue
             self._deaths[place] = 0
             self._send(place, self._weights())
-            self._version += 1
-            return arrays, self._version - 1 - version
+            return arrays, self.version - version
 
     def _begin(self):
         if self._is_owner:
@@ -175,7 +183,7 @@ class _Pool:
 
     def _send(self, place, weights):
         segment = self._workers[place].collect.remote(weights)
-        self._waiting[segment] = place, self._version
+        self._waiting[segment] = place, self.version
 
     def _weights(self):
         return self._ray.put([v.numpy() for v in self.exported.weights])

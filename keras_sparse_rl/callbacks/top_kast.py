@@ -8,6 +8,7 @@ from keras_sparse_rl.callbacks.inner_optimizer import inner_optimizer
 from keras_sparse_rl.callbacks.sparsity_callback import SparsityCallback
 from keras_sparse_rl.sparsity.masks import BACKWARD
 from keras_sparse_rl.sparsity.masks import FORWARD
+from keras_sparse_rl.sparsity.masks import nested_topk_masks
 from keras_sparse_rl.sparsity.selection import kernel_densities
 
 
@@ -151,15 +152,19 @@ class TopKAST(SparsityCallback):
 
     def _choose(self, name, kernel, step, position):
         magnitude = abs(kernel.weight())
-        forward = self.top(magnitude, self._forward[name])
+        density = self._forward[name]
+        if self.exploration == "largest" and not self._has_stopped(step):
+            return nested_topk_masks(
+                magnitude, density, self._backward[name], self.block_size
+            )
+        forward = self.top(magnitude, density)
         if self._has_stopped(step):
             return forward, forward
-        if self.exploration == "random":
-            # Not from a running generator: a resumed run must draw the same.
-            generator = np.random.default_rng([self.seed, step, position])
-            magnitude = generator.random(magnitude.shape)
-        magnitude[forward] = np.inf
-        return forward, self.top(magnitude, self._backward[name])
+        # Not from a running generator: a resumed run must draw the same.
+        generator = np.random.default_rng([self.seed, step, position])
+        scores = generator.random(magnitude.shape)
+        scores[forward] = np.inf
+        return forward, self.top(scores, self._backward[name])
 
     def _shares(self):
         """Forward and backward density of each kernel."""

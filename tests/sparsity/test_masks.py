@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as hnp
 from keras_sparse_rl.sparsity import global_topk_masks
 from keras_sparse_rl.sparsity import keep_count
 from keras_sparse_rl.sparsity import topk_mask
+from keras_sparse_rl.sparsity.masks import nested_topk_masks
 
 scores = hnp.arrays(
     "float32",
@@ -22,11 +23,63 @@ scores = hnp.arrays(
 def test_exact_and_ordered(scores, density):
     mask = topk_mask(scores, density)
     count = min(scores.size, max(1, round(density * scores.size)))
-    # Python's stable sort of the negated scores is the reference.
+    np.testing.assert_array_equal(mask, by_sorting(scores, count))
+
+
+def by_sorting(scores, count):
+    """Python's stable sort of the negated scores is the reference."""
     order = sorted(range(scores.size), key=lambda i: -scores.reshape(-1)[i])
     expected = np.zeros(scores.size, bool)
     expected[order[:count]] = True
-    np.testing.assert_array_equal(mask, expected.reshape(scores.shape))
+    return expected.reshape(scores.shape)
+
+
+# Of sizes at which a sample is taken, which these orders make misleading.
+LARGE = {
+    "normal": lambda g: g.normal(size=70_001).astype("float32"),
+    "ties": lambda g: g.integers(0, 4, 70_001).astype("float32"),
+    "constant": lambda g: np.ones(70_001, "float32"),
+    "ordered": lambda g: np.arange(70_001, dtype="float32"),
+    "sample too low": lambda g: (
+        np.float32(np.arange(70_001) % 17 > 0) * g.random(70_001, "float32")
+    ),
+    "sample too high": lambda g: (
+        np.float32(np.arange(70_001) % 17 == 0) + g.random(70_001, "float32")
+    ),
+    "infinite": lambda g: np.where(g.random(70_001) < 0.5, np.inf, 1.0),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("density", [1e-5, 0.01, 0.1, 0.5, 0.99, 0.99999])
+def test_exact_when_large(name, density):
+    scores = LARGE[name](np.random.default_rng(0))
+    np.testing.assert_array_equal(
+        topk_mask(scores, density), by_sorting(scores, round(density * 70_001))
+    )
+
+
+@given(
+    scores=scores, densities=st.tuples(*[st.floats(0.001, 1.0)] * 2).map(sorted)
+)
+@settings(max_examples=200, deadline=None)
+def test_nested_masks_are_those_of_both_densities(scores, densities):
+    found = nested_topk_masks(scores, *densities)
+    for mask, density in zip(found, densities):
+        count = min(scores.size, max(1, round(density * scores.size)))
+        np.testing.assert_array_equal(mask, by_sorting(scores, count))
+
+
+def test_nested_masks_of_blocks():
+    scores = np.random.default_rng(0).random((12, 5))
+    for mask, density in zip(
+        nested_topk_masks(scores, 0.2, 0.4, 4), (0.2, 0.4)
+    ):
+        means = scores.reshape(3, 4, 5).mean(1)
+        kept = by_sorting(means, round(density * 15))
+        np.testing.assert_array_equal(mask, np.repeat(kept, 4, axis=0))
+    with pytest.raises(ValueError, match="outer_density=0.1"):
+        nested_topk_masks(scores, 0.2, 0.1)
 
 
 def test_ties_break_by_index():
