@@ -29,6 +29,8 @@ from benchmarks.results import result
 from benchmarks.results import table
 from examples.image_data import load_images
 from keras_sparse_rl.callbacks import MagnitudePruning
+from keras_sparse_rl.callbacks import RigL
+from keras_sparse_rl.callbacks import StaticSparsity
 from keras_sparse_rl.callbacks import TopKAST
 from keras_sparse_rl.layers import PowerpropDense
 from keras_sparse_rl.optimizers import Powerprop
@@ -39,6 +41,8 @@ BATCH, EPOCHS, START = 128, 20, 0.2
 METHODS = ("top_kast", "gradual_pruning", "powerprop_top_kast")
 ALPHA = 1.25
 POWERPROP = ("powerprop_top_kast",)
+# Top-KAST has its penalty.
+DECAYED = ("dense", "gradual_pruning", "rigl_callback", "static")
 RATE, CLIPNORM, DECAY = 0.2, 1.0, 1e-3
 
 
@@ -84,12 +88,11 @@ def optimizer(method, rate, steps):
         keras.optimizers.schedules.CosineDecay(rate, steps),
         momentum=0.9,
         global_clipnorm=CLIPNORM,
-        # Top-KAST has its penalty.
-        weight_decay=DECAY if method in ("dense", "gradual_pruning") else None,
+        weight_decay=DECAY if method in DECAYED else None,
     )
     found = Powerprop(sgd)
     if sgd.weight_decay:
-        found.exclude_from_weight_decay(var_names=["bias"])
+        found.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
     return found
 
 
@@ -108,6 +111,10 @@ def callbacks(method, density, steps):
     if method == "gradual_pruning":
         schedule = PolynomialSchedule(density, steps // 10, steps * 3 // 4)
         return [MagnitudePruning(schedule, 100, densities="erk")]
+    if method == "rigl_callback":
+        return [RigL(density, steps * 3 // 4)]
+    if method == "static":
+        return [StaticSparsity(density)]
     return []
 
 

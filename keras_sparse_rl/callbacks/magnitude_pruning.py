@@ -92,7 +92,7 @@ class MagnitudePruning(SparsityCallback):
         if self._is_above(asked):
             warnings.warn(
                 f"Training ends with a density of "
-                f"{self._density('forward_mask'):.3g}, and the schedule with "
+                f"{self._model_densities()[0]:.3g}, and the schedule with "
                 f"{asked:.3g}, at step {self.schedule.end_step} (the optimizer "
                 f"has taken {self._seen_step}). Train longer, or end the "
                 "schedule earlier; if EarlyStopping restored an earlier "

@@ -69,6 +69,7 @@ class SparsityCallback(keras.callbacks.Callback):
         self._seen_step = None
         self._is_first = False
         self._churn = []
+        self._densities = None  # share of all weights in A, and in B
         self._figures = {}
 
     # What a subclass defines.
@@ -176,7 +177,8 @@ class SparsityCallback(keras.callbacks.Callback):
             optimizer, "sparse_kernel_slots", lambda kernel: {}
         )
         replaced = kept = 0
-        for name, (forward, backward) in self.new_masks(step).items():
+        masks = self.new_masks(step)
+        for name, (forward, backward) in masks.items():
             kernel = self.kernels[name]
             grown = forward & ~kernel.forward_mask()
             kernel.assign_masks(forward, backward, find_slots(kernel))
@@ -185,11 +187,12 @@ class SparsityCallback(keras.callbacks.Callback):
             replaced += np.count_nonzero(grown)
             kept += np.count_nonzero(forward)
         self._churn.append(float(replaced / kept))
+        self._densities = self._shares_kept(masks.values())
         self._figures = self.report()
 
     def report(self):
         """Figures for the progress bar, taken at each refresh."""
-        return {"forward_density": self._density("forward_mask")}
+        return {"forward_density": self._densities[0]}
 
     def report_epoch(self):
         """Figures for the logs of each epoch."""
@@ -200,6 +203,7 @@ class SparsityCallback(keras.callbacks.Callback):
         if self._seen_step is not None:
             return
         self._seen_step = self._step()
+        self._densities = self._model_densities()
         self.begin()
         self._figures = self.report()
         if self.is_stale():
@@ -211,10 +215,21 @@ class SparsityCallback(keras.callbacks.Callback):
     def _step(self):
         return steps_taken(self.model)
 
-    def _density(self, which):
-        masks = [getattr(k, which)() for k in self.kernels.values()]
-        count = sum(np.count_nonzero(mask) for mask in masks)
-        return float(count / sum(mask.size for mask in masks))
+    def _model_densities(self):
+        return self._shares_kept(
+            (kernel.forward_mask(), kernel.backward_mask())
+            for kernel in self.kernels.values()
+        )
+
+    def _shares_kept(self, masks):
+        counts = np.array(
+            [
+                (np.count_nonzero(forward), np.count_nonzero(backward))
+                for forward, backward in masks
+            ]
+        )
+        size = sum(np.prod(kernel.shape) for kernel in self.kernels.values())
+        return (counts.sum(0) / size).tolist()
 
     # Tools for subclasses.
 

@@ -8,7 +8,6 @@ from keras_sparse_rl.callbacks.inner_optimizer import inner_optimizer
 from keras_sparse_rl.callbacks.sparsity_callback import SparsityCallback
 from keras_sparse_rl.sparsity.masks import BACKWARD
 from keras_sparse_rl.sparsity.masks import FORWARD
-from keras_sparse_rl.sparsity.masks import nested_topk_masks
 from keras_sparse_rl.sparsity.selection import kernel_densities
 
 
@@ -142,29 +141,24 @@ class TopKAST(SparsityCallback):
         }
 
     def report(self):
-        return {
-            "forward_density": self._density("forward_mask"),
-            "backward_density": self._density("backward_mask"),
-        }
+        forward, backward = self._densities
+        return {"forward_density": forward, "backward_density": backward}
 
     def report_epoch(self):
         return {**super().report_epoch(), "penalty": self._penalty_value()}
 
     def _choose(self, name, kernel, step, position):
         magnitude = abs(kernel.weight())
-        density = self._forward[name]
-        if self.exploration == "largest" and not self._has_stopped(step):
-            return nested_topk_masks(
-                magnitude, density, self._backward[name], self.block_size
-            )
-        forward = self.top(magnitude, density)
+        forward = self.top(magnitude, self._forward[name])
         if self._has_stopped(step):
             return forward, forward
-        # Not from a running generator: a resumed run must draw the same.
-        generator = np.random.default_rng([self.seed, step, position])
-        scores = generator.random(magnitude.shape)
-        scores[forward] = np.inf
-        return forward, self.top(scores, self._backward[name])
+        if self.exploration == "random":
+            # Not from a running generator: a resumed run must draw the same.
+            generator = np.random.default_rng([self.seed, step, position])
+            magnitude = generator.random(magnitude.shape)
+            magnitude[forward] = np.inf
+        # Of the largest, A is part of B: ties break by index in both.
+        return forward, self.top(magnitude, self._backward[name])
 
     def _shares(self):
         """Forward and backward density of each kernel."""

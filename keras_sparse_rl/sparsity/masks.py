@@ -49,48 +49,6 @@ def topk_mask(scores, density, block_size=1):
     return expand_blocks(kept, block_size, scores.shape)
 
 
-def nested_topk_masks(scores, density, outer_density, block_size=1):
-    """Marks the highest scores, and those with the next highest beside them.
-
-    Both are exactly what `topk_mask` marks, in about half the time of two
-    calls: the inner mask is looked for inside the outer one.
-
-    Args:
-        scores: array of any shape; higher is kept first.
-        density: float in (0, 1], the share of the inner mask.
-        outer_density: float, the share of the outer one, from `density` to 1.
-        block_size: int, as in `topk_mask`.
-
-    Returns:
-        Tuple of two boolean arrays of the shape of `scores`.
-
-    Raises:
-        ValueError: if a density is out of range or a score is NaN.
-
-    Example:
-
-    >>> from keras_sparse_rl.sparsity.masks import nested_topk_masks
-    >>> inner, outer = nested_topk_masks([4.0, 1.0, 3.0, 2.0], 0.25, 0.5)
-    >>> inner.tolist(), outer.tolist()
-    ([True, False, False, False], [True, False, True, False])
-    """
-    density = check_density("density", density)
-    outer_density = check_density("outer_density", outer_density)
-    if outer_density < density:
-        raise ValueError(
-            "`outer_density` must be at least `density`. Received: "
-            f"density={density}, outer_density={outer_density}."
-        )
-    scores = np.asarray(scores)
-    means = block_means(scores, block_size)
-    outer = _topk(means, keep_count(outer_density, means.size))
-    inner = np.zeros_like(outer)
-    inner[outer] = _topk(means[outer], keep_count(density, means.size))
-    return tuple(
-        expand_blocks(kept, block_size, scores.shape) for kept in (inner, outer)
-    )
-
-
 def global_topk_masks(scores, density, block_size=1):
     """Marks the highest scores over several arrays together.
 
@@ -153,9 +111,11 @@ def _topk(scores, count):
     if count == flat.size:
         return np.ones(scores.shape, bool)
     threshold = _threshold(flat, count)
-    kept = flat > threshold
-    ties = np.flatnonzero(flat == threshold)
-    kept[ties[: count - np.count_nonzero(kept)]] = True
+    kept = flat >= threshold
+    surplus = np.count_nonzero(kept) - count
+    if surplus:
+        ties = np.flatnonzero(flat == threshold)
+        kept[ties[-surplus:]] = False
     return kept.reshape(scores.shape)
 
 
@@ -169,8 +129,9 @@ def _threshold(flat, count):
         margin = 4 * np.sqrt(place * (1 - count / flat.size)) + 2
         high = sample[max(0, int(place - margin))]
         low = sample[min(sample.size - 1, int(place + margin))]
-        above = np.count_nonzero(flat > high)
-        between = flat[(flat >= low) & (flat <= high)]
-        if above < count <= above + between.size:
-            flat, count = between, count - above
+        above = flat > high
+        between = flat[(flat >= low) ^ above]
+        rest = count - np.count_nonzero(above)
+        if 0 < rest <= between.size:
+            flat, count = between, rest
     return np.partition(flat, flat.size - count)[flat.size - count]

@@ -8,7 +8,6 @@ from hypothesis.extra import numpy as hnp
 from keras_sparse_rl.sparsity import global_topk_masks
 from keras_sparse_rl.sparsity import keep_count
 from keras_sparse_rl.sparsity import topk_mask
-from keras_sparse_rl.sparsity.masks import nested_topk_masks
 
 scores = hnp.arrays(
     "float32",
@@ -62,24 +61,9 @@ def test_exact_when_large(name, density):
 @given(
     scores=scores, densities=st.tuples(*[st.floats(0.001, 1.0)] * 2).map(sorted)
 )
-@settings(max_examples=200, deadline=None)
-def test_nested_masks_are_those_of_both_densities(scores, densities):
-    found = nested_topk_masks(scores, *densities)
-    for mask, density in zip(found, densities):
-        count = min(scores.size, max(1, round(density * scores.size)))
-        np.testing.assert_array_equal(mask, by_sorting(scores, count))
-
-
-def test_nested_masks_of_blocks():
-    scores = np.random.default_rng(0).random((12, 5))
-    for mask, density in zip(
-        nested_topk_masks(scores, 0.2, 0.4, 4), (0.2, 0.4)
-    ):
-        means = scores.reshape(3, 4, 5).mean(1)
-        kept = by_sorting(means, round(density * 15))
-        np.testing.assert_array_equal(mask, np.repeat(kept, 4, axis=0))
-    with pytest.raises(ValueError, match="outer_density=0.1"):
-        nested_topk_masks(scores, 0.2, 0.1)
+def test_a_lower_density_is_part_of_a_higher_one(scores, densities):
+    few, many = (topk_mask(scores, density) for density in densities)
+    assert not (few & ~many).any()
 
 
 def test_ties_break_by_index():
