@@ -60,17 +60,29 @@ def lenet(kernel_initializer="glorot_uniform"):
 
 def convolutional():
     keras.utils.set_random_seed(0)
+
+    # Without normalization signals fade where few weights are left.
+    def normalized_relu():
+        return [
+            keras.layers.BatchNormalization(momentum=0.9),
+            keras.layers.ReLU(),
+        ]
+
+    def convolution(filters, size, name):
+        return keras.layers.Conv2D(
+            filters, size, 2, "same", use_bias=False, name=name
+        )
+
     return keras.Sequential(
         [
             keras.Input((28, 28, 1)),
-            keras.layers.Conv2D(
-                16, 5, 2, "same", activation="relu", name="conv1"
-            ),
-            keras.layers.Conv2D(
-                32, 3, 2, "same", activation="relu", name="conv2"
-            ),
+            convolution(16, 5, "conv1"),
+            *normalized_relu(),
+            convolution(32, 3, "conv2"),
+            *normalized_relu(),
             keras.layers.Flatten(),
-            keras.layers.Dense(64, activation="relu", name="hidden"),
+            keras.layers.Dense(64, use_bias=False, name="hidden"),
+            *normalized_relu(),
             keras.layers.Dense(10, name="logits"),
         ]
     )
