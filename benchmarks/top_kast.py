@@ -83,12 +83,12 @@ def batches(count, seed, epochs=EPOCHS):
     ).astype("int32")
 
 
-def optimizer(method, rate, steps):
+def optimizer(method, rate, decay, steps):
     sgd = keras.optimizers.SGD(
         keras.optimizers.schedules.CosineDecay(rate, steps),
         momentum=0.9,
         global_clipnorm=CLIPNORM,
-        weight_decay=DECAY if method in DECAYED else None,
+        weight_decay=decay if method in DECAYED else None,
     )
     found = Powerprop(sgd)
     if sgd.weight_decay:
@@ -96,7 +96,7 @@ def optimizer(method, rate, steps):
     return found
 
 
-def callbacks(method, density, steps):
+def callbacks(method, density, decay, steps):
     if method in ("top_kast", "every_step", *POWERPROP):
         refresh_every = 1 if method == "every_step" else 100
         return [
@@ -104,7 +104,7 @@ def callbacks(method, density, steps):
                 density,
                 5 * density,
                 refresh_every,
-                penalty=DECAY,
+                penalty=decay,
                 densities="erk",
             )
         ]
@@ -124,13 +124,22 @@ def densities_of(method):
     return (0.05,) if method == "every_step" else DENSITIES
 
 
-def run(method, density, seed, data, build=build, epochs=EPOCHS, rate=RATE):
+def run(
+    method,
+    density,
+    seed,
+    data,
+    build=build,
+    epochs=EPOCHS,
+    rate=RATE,
+    decay=DECAY,
+):
     """Test accuracy, in percent, of one training."""
     (x, y), (x_test, y_test) = data
     order = batches(len(x), seed, epochs)
     model = build(ALPHA if method in POWERPROP else 1.0, seed)
     model.compile(
-        optimizer(method, rate, len(order)),
+        optimizer(method, rate, decay, len(order)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         # Masks are refreshed between executions, every 100 steps.
@@ -143,7 +152,7 @@ def run(method, density, seed, data, build=build, epochs=EPOCHS, rate=RATE):
     )
     model.fit(
         dataset.prefetch(8),
-        callbacks=callbacks(method, density, len(order)),
+        callbacks=callbacks(method, density, decay, len(order)),
         verbose=0,
     )
     accuracy = 100 * model.evaluate(x_test, y_test, 1000, verbose=0)[1]
