@@ -17,9 +17,11 @@ class RemoteCollectors(tf.Module):
     Each process collects one segment after the other, by the weights that are
     the newest when it starts one. A train step learns from as many segments as
     there are processes, those that are ready first, so that they are collected
-    while the step before is made, by weights that are one step old. The
-    trajectories hold the log-probabilities that their actions had then. A
-    process that dies is replaced while the others go on.
+    while the step before is made. Of processes that are equally fast the
+    weights are then one step old; those of a slow one are older, and a fast one
+    may send several segments in a step. The trajectories hold the
+    log-probabilities that their actions had then. A process that dies is
+    replaced while the others go on.
 
     Args:
         policy: `ActorCriticPolicy` made with `collect=True`.
@@ -107,6 +109,7 @@ class _Pool:
         self._new_start = new_start
         self._is_owner = not ray.is_initialized()
         self.version = 0  # train steps made
+        self._sent = None, None  # the last weights sent, their version
         self._workers = []
         self._waiting = {}
         if not self._is_owner:
@@ -122,6 +125,7 @@ class _Pool:
         for worker in self._workers:
             self._ray.kill(worker)
         self._workers = []
+        self._sent = None, None
         if self._is_owner:
             self._ray.shutdown()
 
@@ -186,4 +190,8 @@ class _Pool:
         self._waiting[segment] = place, self.version
 
     def _weights(self):
-        return self._ray.put([v.numpy() for v in self.exported.weights])
+        weights, version = self._sent
+        if version != self.version:
+            weights = self._ray.put([v.numpy() for v in self.exported.weights])
+            self._sent = weights, self.version
+        return weights

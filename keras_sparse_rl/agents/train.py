@@ -69,13 +69,14 @@ def train(
         seed: int, of the actions.
         collectors: int. 0 collects in this process. N > 0: N processes of Ray
             (the extra `ray`), on one machine or the cluster that `ray.init`
-            has joined, collect while this one learns. Each has a copy of the
-            environment and gets weights before each segment, and a train step
-            learns from the N segments that are ready first: N times as many
-            copies, so that an environment of a N-th of them trains as
-            `collectors=0` does. V-trace corrects that the weights are one
-            train step old. A process that dies is replaced, the others go
-            on. Who is ready first comes first, so that two runs differ.
+            has joined, collect while this one learns. Each has an environment
+            of its own and gets weights before each segment, and a train step
+            learns from the N segments that are ready first, a batch of N
+            times `environment.batch_size`: to train as with `collectors=0`,
+            give an environment of an N-th of the copies. V-trace corrects
+            that the weights are about one train step old (older from a slow
+            process). One that dies is replaced, the others go on. Who is
+            ready first comes first, so that two runs differ.
             Environments that are none in TensorFlow must be picklable, and
             have a method `seed`, lest all play the same episodes.
 

@@ -187,7 +187,11 @@ class SparsityCallback(keras.callbacks.Callback):
             replaced += np.count_nonzero(grown)
             kept += np.count_nonzero(forward)
         self._churn.append(float(replaced / kept))
-        self._densities = self._shares_kept(masks.values())
+        self._densities = (
+            self._shares_kept(masks.values())
+            if len(masks) == len(self.kernels)
+            else self._model_densities()
+        )
         self._figures = self.report()
 
     def report(self):

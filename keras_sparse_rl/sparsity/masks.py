@@ -124,7 +124,8 @@ def _threshold(flat, count):
     if flat.size > 16 * SAMPLE:
         # A sample says between which values it lies, but for rare luck; to
         # order the few in between takes a fraction of the time.
-        sample = np.sort(flat[:: flat.size // SAMPLE])[::-1]
+        # (An odd stride, or it would see few columns of most kernels.)
+        sample = np.sort(flat[:: flat.size // SAMPLE | 1])[::-1]
         place = sample.size * count / flat.size
         margin = 4 * np.sqrt(place * (1 - count / flat.size)) + 2
         high = sample[max(0, int(place - margin))]

@@ -259,6 +259,7 @@ class InThisProcess:
 
     def __init__(self, order=min, dies=None):
         self.order, self.dies, self.made = order, dies, []
+        self.puts = 0
 
     def is_initialized(self):
         return True
@@ -267,6 +268,7 @@ class InThisProcess:
         return {"CPU": 2}
 
     def put(self, x):
+        self.puts += 1
         return [np.array(each) for each in x] if isinstance(x, list) else x
 
     def new(self, exported, start):
@@ -307,7 +309,7 @@ def in_this_process(monkeypatch):
 
 
 def test_a_step_learns_from_a_segment_of_each(in_this_process):
-    in_this_process()
+    used = in_this_process()
     maze = tasks.maze()
     keras.utils.set_random_seed(0)
     agent = tasks.maze_agent(maze, "LSTM")
@@ -316,6 +318,7 @@ def test_a_step_learns_from_a_segment_of_each(in_this_process):
     history = train(agent, maze)
     # All but those of the first step are by weights of the step before.
     np.testing.assert_allclose(history["lag"], [7 / 8, 1])
+    assert used.puts == 1 + 16  # what is exported, and weights once a step
 
     starts = [np.random.default_rng([0, i]).integers(2**30) for i in (1, 2)]
     exported = export_collector(by_hand.collect_policy, maze, LENGTH, 0)

@@ -1,3 +1,5 @@
+import types
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from keras_sparse_rl.sparsity import global_topk_masks
 from keras_sparse_rl.sparsity import keep_count
+from keras_sparse_rl.sparsity import masks
 from keras_sparse_rl.sparsity import topk_mask
 
 scores = hnp.arrays(
@@ -56,6 +59,25 @@ def test_exact_when_large(name, density):
     np.testing.assert_array_equal(
         topk_mask(scores, density), by_sorting(scores, round(density * 70_001))
     )
+
+
+def test_a_sample_saves_most_of_the_work(monkeypatch):
+    """Also where the columns of a kernel differ in scale."""
+    sizes = []
+
+    def partition(array, place):
+        sizes.append(array.size)
+        return np.partition(array, place)
+
+    generator = np.random.default_rng(4)
+    scores = generator.normal(size=(1024, 1024)) * np.exp(
+        generator.normal(0, 0.3, 1024)
+    )
+    watched = types.SimpleNamespace(**{**vars(np), "partition": partition})
+    monkeypatch.setattr(masks, "np", watched)
+    for density in (0.02, 0.1, 0.5, 0.9):
+        topk_mask(abs(scores), density)
+    assert len(sizes) == 4 and max(sizes) < scores.size / 8
 
 
 @given(
