@@ -40,8 +40,10 @@ def interval(values, confidence=0.95):
 
 
 def cell(values, digits=2):
-    """`mean ± half width of the 95 % interval`, for a table."""
+    """`mean ± half width of the 95 % interval`, or one seed's figure."""
     mean, width = interval(values)
+    if np.isnan(width):
+        return f"{mean:.{digits}f}"
     return f"{mean:.{digits}f} ± {width:.{digits}f}"
 
 
