@@ -154,10 +154,12 @@ def test_reports_the_probabilities_of_the_weights_it_was_sent(make):
         tf.nest.flatten((second.step_type, second.observation)),
     ):
         np.testing.assert_array_equal(a[:, -1], b[:, 0])
-    assert off(agent, first) < 1e-5 < 1e-3 < off(agent, second)
+    # Squares of large quotients: float32 differs more from machine to machine.
+    close = 1e-4 if first.action.dtype.is_floating else 1e-5
+    assert off(agent, first) < close < 1e-3 < off(agent, second)
     for variable, x in zip(exported.weights, sent):
         variable.assign(x)
-    assert off(agent, second) < 1e-5
+    assert off(agent, second) < close
     assert np.isfinite(float(agent.train(second).loss))
 
 
