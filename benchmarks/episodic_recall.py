@@ -152,7 +152,10 @@ def references(task):
 
 def trained(task, arguments):
     """Dict of name to runs of agents, a run a seed."""
-    settings = episodic_recall.parse(["--task", task, *OPTIONS[task]])
+    # The head's first weights are those of all that was measured here.
+    settings = episodic_recall.parse(
+        ["--task", task, "--policy-head-stddev", "0.01", *OPTIONS[task]]
+    )
     settings.folder = arguments.folder
     return {
         name: [

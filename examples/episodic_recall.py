@@ -130,7 +130,7 @@ def make_agent(name, task, environment, arguments, seed):
             environment.action_spec(),
             torso=torso,
             core=core,
-            policy_head_stddev=0.01,  # what was measured
+            policy_head_stddev=arguments.policy_head_stddev,
         ),
         keras.optimizers.Adam(schedule, global_clipnorm=1.0),
         discount=arguments.discount,
@@ -376,6 +376,7 @@ def parse(arguments=None):
     parser.add_argument("--units", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=5e-3)
     parser.add_argument("--entropy", type=float, default=0.005)
+    parser.add_argument("--policy-head-stddev", type=float, default=0.3)
     parser.add_argument("--discount", type=float, default=0.9)
     parser.add_argument("--trace-decay", type=float, default=1.0)
     parser.add_argument("--embedding-epochs", type=int, default=20)
