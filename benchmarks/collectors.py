@@ -5,9 +5,8 @@
 Equal agents, train steps and environment steps: collected in this process, by
 four collectors, each with a quarter of the copies of the environment, whose
 weights are a train step old, and by four of which one is killed by SIGKILL in
-mid-run. Prints returns over all of training (the
-area under the curve) and at its end, and plots the curves. Needs the extra
-`ray`.
+mid-run. Prints returns over all of training (the area under the curve) and at
+its end, and plots the curves. Needs the extra `ray`.
 """
 
 import argparse

@@ -376,7 +376,11 @@ def parse(arguments=None):
     parser.add_argument("--units", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=5e-3)
     parser.add_argument("--entropy", type=float, default=0.005)
-    parser.add_argument("--policy-head-stddev", type=float, default=0.3)
+    parser.add_argument(
+        "--policy-head-stddev",
+        type=float,
+        help="as in agents.actor_critic_model",
+    )
     parser.add_argument("--discount", type=float, default=0.9)
     parser.add_argument("--trace-decay", type=float, default=1.0)
     parser.add_argument("--embedding-epochs", type=int, default=20)

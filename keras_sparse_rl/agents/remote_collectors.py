@@ -43,7 +43,6 @@ class RemoteCollectors(tf.Module):
     ):
         super().__init__(name="collector")
         self._seed = seed
-        self._number = number
         self._jit_compile = jit_compile
         # All that a checkpoint holds: how many processes there have been, so
         # that those after a pause do not play the same episodes again.
@@ -75,11 +74,10 @@ class RemoteCollectors(tf.Module):
             return learn(experience, {**totals, "lag": lag})
 
         def step():
-            segments, lags = zip(*(pool.next() for _ in range(self._number)))
-            pool.version += 1
+            segments, lag = pool.segments()
             return joined(
                 [[tf.constant(x) for x in arrays] for arrays in segments],
-                tf.constant(sum(lags) / self._number),
+                tf.constant(lag),
             )
 
         return step
@@ -108,7 +106,7 @@ class _Pool:
         self._number = number
         self._new_start = new_start
         self._is_owner = not ray.is_initialized()
-        self.version = 0  # train steps made
+        self._version = 0  # train steps made
         self._sent = None, None  # the last weights sent, their version
         self._workers = []
         self._waiting = {}
@@ -129,10 +127,18 @@ class _Pool:
         if self._is_owner:
             self._ray.shutdown()
 
-    def next(self):
-        """A segment, and how many train steps ago its weights were new."""
+    def segments(self):
+        """As many as there are processes, and their weights' mean age.
+
+        The age is that in train steps: one is made with what is returned.
+        """
         if not self._workers:
             self._begin()
+        found, lags = zip(*(self._next() for _ in range(self._number)))
+        self._version += 1
+        return found, sum(lags) / self._number
+
+    def _next(self):
         while True:
             done, _ = self._ray.wait(list(self._waiting), num_returns=1)
             place, version = self._waiting.pop(done[0])
@@ -149,7 +155,7 @@ class _Pool:
                 continue
             self._deaths[place] = 0
             self._send(place, self._weights())
-            return arrays, self.version - version
+            return arrays, self._version - version
 
     def _begin(self):
         if self._is_owner:
@@ -187,11 +193,11 @@ class _Pool:
 
     def _send(self, place, weights):
         segment = self._workers[place].collect.remote(weights)
-        self._waiting[segment] = place, self.version
+        self._waiting[segment] = place, self._version
 
     def _weights(self):
         weights, version = self._sent
-        if version != self.version:
+        if version != self._version:
             weights = self._ray.put([v.numpy() for v in self.exported.weights])
-            self._sent = weights, self.version
+            self._sent = weights, self._version
         return weights

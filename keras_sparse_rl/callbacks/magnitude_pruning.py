@@ -90,9 +90,10 @@ class MagnitudePruning(SparsityCallback):
             return
         asked = self.schedule(self.schedule.end_step)
         if self._is_above(asked):
+            self._read_masks()  # weights of an earlier epoch may be back
             warnings.warn(
                 f"Training ends with a density of "
-                f"{self._model_densities()[0]:.3g}, and the schedule with "
+                f"{self._densities()[0]:.3g}, and the schedule with "
                 f"{asked:.3g}, at step {self.schedule.end_step} (the optimizer "
                 f"has taken {self._seen_step}). Train longer, or end the "
                 "schedule earlier; if EarlyStopping restored an earlier "

@@ -69,7 +69,7 @@ class SparsityCallback(keras.callbacks.Callback):
         self._seen_step = None
         self._is_first = False
         self._churn = []
-        self._densities = None  # share of all weights in A, and in B
+        self._kept = {}  # kernel's name to its number of weights in A and B
         self._figures = {}
 
     # What a subclass defines.
@@ -177,26 +177,21 @@ class SparsityCallback(keras.callbacks.Callback):
             optimizer, "sparse_kernel_slots", lambda kernel: {}
         )
         replaced = kept = 0
-        masks = self.new_masks(step)
-        for name, (forward, backward) in masks.items():
+        for name, (forward, backward) in self.new_masks(step).items():
             kernel = self.kernels[name]
             grown = forward & ~kernel.forward_mask()
             kernel.assign_masks(forward, backward, find_slots(kernel))
             if self.grows_from_zero and grown.any() and not self._is_first:
                 kernel.reset(grown)
+            self._kept[name] = _counts(forward, backward)
             replaced += np.count_nonzero(grown)
-            kept += np.count_nonzero(forward)
+            kept += self._kept[name][0]
         self._churn.append(float(replaced / kept))
-        self._densities = (
-            self._shares_kept(masks.values())
-            if len(masks) == len(self.kernels)
-            else self._model_densities()
-        )
         self._figures = self.report()
 
     def report(self):
         """Figures for the progress bar, taken at each refresh."""
-        return {"forward_density": self._densities[0]}
+        return {"forward_density": self._densities()[0]}
 
     def report_epoch(self):
         """Figures for the logs of each epoch."""
@@ -207,7 +202,7 @@ class SparsityCallback(keras.callbacks.Callback):
         if self._seen_step is not None:
             return
         self._seen_step = self._step()
-        self._densities = self._model_densities()
+        self._read_masks()
         self.begin()
         self._figures = self.report()
         if self.is_stale():
@@ -219,21 +214,16 @@ class SparsityCallback(keras.callbacks.Callback):
     def _step(self):
         return steps_taken(self.model)
 
-    def _model_densities(self):
-        return self._shares_kept(
-            (kernel.forward_mask(), kernel.backward_mask())
-            for kernel in self.kernels.values()
-        )
+    def _read_masks(self):
+        self._kept = {
+            name: _counts(kernel.forward_mask(), kernel.backward_mask())
+            for name, kernel in self.kernels.items()
+        }
 
-    def _shares_kept(self, masks):
-        counts = np.array(
-            [
-                (np.count_nonzero(forward), np.count_nonzero(backward))
-                for forward, backward in masks
-            ]
-        )
+    def _densities(self):
+        """Shares of all weights in A and in B."""
         size = sum(np.prod(kernel.shape) for kernel in self.kernels.values())
-        return (counts.sum(0) / size).tolist()
+        return (np.sum(list(self._kept.values()), axis=0) / size).tolist()
 
     # Tools for subclasses.
 
@@ -253,6 +243,10 @@ class SparsityCallback(keras.callbacks.Callback):
     def require_powerprop(self, reason):
         """Raises unless the optimizer keeps its hands off resting weights."""
         require_powerprop(self, reason)
+
+
+def _counts(forward, backward):
+    return np.count_nonzero(forward), np.count_nonzero(backward)
 
 
 def require_powerprop(callback, reason):

@@ -141,7 +141,7 @@ class TopKAST(SparsityCallback):
         }
 
     def report(self):
-        forward, backward = self._densities
+        forward, backward = self._densities()
         return {"forward_density": forward, "backward_density": backward}
 
     def report_epoch(self):

@@ -177,9 +177,9 @@ class SparseKernel:
                 is forgotten where a weight leaves B: it may come back.
         """
         left = self.backward_mask() & ~backward
-        bits = np.asarray(forward, bool) * np.uint8(FORWARD)
-        bits |= np.asarray(backward, bool) * np.uint8(BACKWARD)
-        self.mask.assign(bits)
+        self.mask.assign(
+            np.uint8(FORWARD) * forward + np.uint8(BACKWARD) * backward
+        )
         if not left.any():
             return
         for name, slot in (slots or {}).items():
