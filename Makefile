@@ -7,7 +7,8 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-slow coverage lint notebooks docs bench bench-quick clean
+.PHONY: demo test test-slow coverage lint matrix notebooks docs bench \
+	bench-quick clean
 
 demo: $(READY)
 	$(RUN) examples/sparse_images.py
@@ -26,6 +27,11 @@ coverage: $(READY)
 lint: $(READY)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+
+# Every version that the package promises, each in an environment of its own:
+# make matrix, or make matrix ENV=colab. Any Python 3.10 to 3.13 that are there.
+matrix:
+	$(PYTHON) -m tests.versions $(ENV)
 
 # Runs every notebook in full and stores what it shows.
 notebooks: $(READY)

@@ -25,7 +25,7 @@ EXTRAS = {
         "setuptools",  # has the distutils that TF-Agents imports
         "six",
         "tensorflow-probability>=0.25",
-        "tf-keras",
+        "tf-keras>=2.18",  # follows TensorFlow: see the README's line
         "wrapt",
     ],
     "litert": ["ai-edge-litert>=1.2"],

@@ -17,7 +17,13 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
+from quiet_start import quiet_start
+
+with quiet_start():
+    import keras
+
+    keras.ops.ones(())  # looks for devices
+
 import matplotlib
 import numpy as np
 from image_data import load_images

@@ -1,9 +1,11 @@
 """Imports TF-Agents, or says what is missing and how it is installed."""
 
 import keras
+import tensorflow as tf
 
+# With its version, since tf-keras would move TensorFlow to its own.
 INSTALL = (
-    'pip install "keras_sparse_rl[agents]" && '
+    f'pip install "keras_sparse_rl[agents]" tensorflow=={tf.__version__} && '
     "pip install --no-deps tf-agents==0.19.0"
 )
 
@@ -24,8 +26,8 @@ except ImportError as error:
         "`keras_sparse_rl.agents` and `.environments` need TF-Agents and what "
         f"it imports; {error.name or error} is missing. Install them by\n\n"
         f"    {INSTALL}\n\n(TF-Agents' own requirements are from 2023 and do "
-        "not install today, hence --no-deps; with TF_USE_LEGACY_KERAS=1 the "
-        "package tf-keras must have TensorFlow's version.)"
+        "not install today, hence --no-deps. tf-keras must have TensorFlow's "
+        "version; there is none for a pre-release of TensorFlow.)"
     ) from error
 
 # With TF_USE_LEGACY_KERAS=1 a TF-Agents network is a layer of tf_keras, which

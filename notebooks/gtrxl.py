@@ -29,7 +29,7 @@
 # % of human score, the paper's table 1).
 
 # %%
-REPOSITORY = ""  # outside a checkout: the address to clone it from
+REPOSITORY = ""  # outside a checkout: the address that `git clone` takes
 
 import importlib.util
 import os
@@ -38,20 +38,21 @@ import subprocess
 import sys
 
 here = pathlib.Path.cwd()
-root = next(
-    (p for p in (here, *here.parents) if (p / "keras_sparse_rl").is_dir()),
-    None,
-)
+# What an earlier run of this cell has cloned is there already.
+places = [here / "checkout", here, *here.parents]
+root = next((p for p in places if (p / "keras_sparse_rl").is_dir()), None)
 if root is None:
     if not REPOSITORY:
-        raise SystemExit("Set REPOSITORY to the address of the repository.")
+        raise SystemExit(
+            "No checkout of keras_sparse_rl here. Set REPOSITORY, in the first "
+            "line of this cell, to the address that `git clone` takes."
+        )
     root = here / "checkout"
-    subprocess.run(["git", "clone", REPOSITORY, root], check=True)
+    subprocess.run(["git", "clone", REPOSITORY, str(root)], check=True)
 if importlib.util.find_spec("keras_sparse_rl") is None:
-    command = [sys.executable, "-m", "pip", "install", "-q", "-e", root]
-    subprocess.run([*command, "matplotlib"], check=True)
-    sys.path.insert(0, str(root))
-sys.path.insert(0, str(root / "examples"))
+    pip = [sys.executable, "-m", "pip", "install", "-q"]
+    subprocess.run([*pip, "-e", str(root), "matplotlib"], check=True)
+sys.path[:0] = [str(root), str(root / "examples")]
 FAST = bool(os.environ.get("NOTEBOOK_FAST"))
 
 # %%

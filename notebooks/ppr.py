@@ -30,8 +30,9 @@
 # divergences, which weight) is an option here, with a guess as default.
 
 # %%
-REPOSITORY = ""  # outside a checkout: the address to clone it from
+REPOSITORY = ""  # outside a checkout: the address that `git clone` takes
 
+import importlib.metadata
 import importlib.util
 import os
 import pathlib
@@ -39,20 +40,27 @@ import subprocess
 import sys
 
 here = pathlib.Path.cwd()
-root = next(
-    (p for p in (here, *here.parents) if (p / "keras_sparse_rl").is_dir()),
-    None,
-)
+# What an earlier run of this cell has cloned is there already.
+places = [here / "checkout", here, *here.parents]
+root = next((p for p in places if (p / "keras_sparse_rl").is_dir()), None)
 if root is None:
     if not REPOSITORY:
-        raise SystemExit("Set REPOSITORY to the address of the repository.")
+        raise SystemExit(
+            "No checkout of keras_sparse_rl here. Set REPOSITORY, in the first "
+            "line of this cell, to the address that `git clone` takes."
+        )
     root = here / "checkout"
-    subprocess.run(["git", "clone", REPOSITORY, root], check=True)
-if importlib.util.find_spec("keras_sparse_rl") is None:
-    command = [sys.executable, "-m", "pip", "install", "-q", "-e", root]
-    subprocess.run([*command, "matplotlib"], check=True)
-    sys.path.insert(0, str(root))
-sys.path.insert(0, str(root / "examples"))
+    subprocess.run(["git", "clone", REPOSITORY, str(root)], check=True)
+if None in map(importlib.util.find_spec, ["keras_sparse_rl", "tf_agents"]):
+    pip = [sys.executable, "-m", "pip", "install", "-q"]
+    # With its version, or tf-keras would move TensorFlow to its own.
+    tensorflow = importlib.metadata.distributions(name="tensorflow")
+    held = [f"tensorflow=={found.version}" for found in tensorflow]
+    package = ["-e", f"{root}[agents]", "matplotlib"]
+    subprocess.run([*pip, *package, *held], check=True)
+    # Its own requirements are of 2023.
+    subprocess.run([*pip, "--no-deps", "tf-agents==0.19.0"], check=True)
+sys.path[:0] = [str(root), str(root / "examples")]
 FAST = bool(os.environ.get("NOTEBOOK_FAST"))
 
 # %%

@@ -1,4 +1,4 @@
-"""The README and the package as a new user meets them."""
+"""The documentation, and the package as a new user meets it."""
 
 import importlib
 import pathlib
@@ -15,33 +15,12 @@ from docs import make_api
 ROOT = pathlib.Path(__file__).parent.parent
 MODULES = [f"keras_sparse_rl.{name}" for name in make_api.MODULES]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SNIPPET = re.compile(r"```python\n(.*?)```", re.DOTALL)
-SNIPPETS = SNIPPET.findall(README)
 PAGES = sorted((ROOT / "docs").glob("*/*.md"))
 PUBLIC = [
     (module, name)
     for module in map(importlib.import_module, MODULES)
     for name, _ in make_api.public_names(module)
 ]
-
-
-def test_readme_snippets_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert len(SNIPPETS) >= 2
-    # In order: later snippets go on with what earlier ones have made.
-    namespace = {}
-    for number, snippet in enumerate(SNIPPETS):
-        exec(compile(snippet, f"README, snippet {number}", "exec"), namespace)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
-def test_snippets_of_a_page_run(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    namespace = {}
-    snippets = SNIPPET.findall(page.read_text(encoding="utf-8"))
-    assert snippets
-    for number, snippet in enumerate(snippets):
-        exec(compile(snippet, f"{page.name}, {number}", "exec"), namespace)
 
 
 def test_the_site_builds_without_a_warning(tmp_path):

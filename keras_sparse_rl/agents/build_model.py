@@ -108,6 +108,10 @@ def trunk(observation_spec, torso=None, core=None, **arguments):
             {name: x for name, x in features.items() if name != "features"}
         )
         features = features["features"]
+    if core is None:
+        # Some versions of Keras refuse an input that nothing reads.
+        keep = keras.layers.Identity(autocast=False)
+        features, _ = keep([features, is_first])
     state, outputs, new_state = {}, features, {}
     if core is not None:
         core = _as_core(core)

@@ -72,6 +72,10 @@ def join_default(observation_spec, model, default=None):
         tensor_spec.from_spec(observation_spec),
     )
     is_first = keras.Input((None,), dtype="bool", name="is_first")
+    # Some versions of Keras refuse an input that nothing reads: what neither
+    # part sees of the observation goes along with what both read.
+    keep = keras.layers.Identity(autocast=False)
+    seen, starts = keep((observation, is_first))
     parts = {"policy": model}
     if default is not None:
         parts["default"] = default
@@ -85,8 +89,8 @@ def join_default(observation_spec, model, default=None):
     found = {
         name: part(
             {
-                "observation": seen_part(observation, part),
-                "is_first": is_first,
+                "observation": seen_part(seen, part),
+                "is_first": starts,
                 "state": states[name],
             }
         )

@@ -1,0 +1,1 @@
+"""The versions that the package promises, each tried: `make matrix`."""
