@@ -63,7 +63,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["keras_sparse_rl", "keras_sparse_rl.*"]),
-    package_data={"keras_sparse_rl.sparsity": ["*.cc"]},
+    package_data={"keras_sparse_rl.execution": ["*.cc"]},
     install_requires=["keras>=3.8", "numpy>=1.26", "tensorflow>=2.18"],
     extras_require=EXTRAS,
     classifiers=[

@@ -4,9 +4,9 @@ from keras_sparse_rl._checks import check_density
 from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl._checks import check_unit
 from keras_sparse_rl.callbacks.sparsity_callback import SparsityCallback
-from keras_sparse_rl.sparsity.blocks import block_means
-from keras_sparse_rl.sparsity.blocks import expand_blocks
-from keras_sparse_rl.sparsity.masks import topk_mask
+from keras_sparse_rl.kernels.blocks import block_means
+from keras_sparse_rl.kernels.blocks import expand_blocks
+from keras_sparse_rl.kernels.masks import topk_mask
 from keras_sparse_rl.sparsity.selection import kernel_densities
 
 

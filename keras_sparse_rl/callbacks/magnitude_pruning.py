@@ -5,9 +5,9 @@ import numpy as np
 from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_density
 from keras_sparse_rl.callbacks.sparsity_callback import SparsityCallback
+from keras_sparse_rl.kernels.masks import global_topk_masks
+from keras_sparse_rl.kernels.masks import keep_count
 from keras_sparse_rl.sparsity.constant_schedule import ConstantSchedule
-from keras_sparse_rl.sparsity.masks import global_topk_masks
-from keras_sparse_rl.sparsity.masks import keep_count
 from keras_sparse_rl.sparsity.polynomial_schedule import PolynomialSchedule
 from keras_sparse_rl.sparsity.selection import kernel_densities
 

@@ -5,10 +5,10 @@ from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl.callbacks.inner_optimizer import inner_optimizer
 from keras_sparse_rl.callbacks.inner_optimizer import steps_taken
+from keras_sparse_rl.kernels.blocks import used_blocks
+from keras_sparse_rl.kernels.masks import keep_count
+from keras_sparse_rl.kernels.masks import topk_mask
 from keras_sparse_rl.optimizers.powerprop import powerprop_advice
-from keras_sparse_rl.sparsity.blocks import used_blocks
-from keras_sparse_rl.sparsity.masks import keep_count
-from keras_sparse_rl.sparsity.masks import topk_mask
 from keras_sparse_rl.sparsity.selection import find_sparse_kernels
 from keras_sparse_rl.sparsity.selection import resolve_names
 
@@ -131,7 +131,7 @@ class SparsityCallback(keras.callbacks.Callback):
                 f"and model '{self.model.name}' has none. Compile the model, "
                 "or set model.optimizer in a loop of your own."
             )
-        if any(hasattr(k, "capacity") for k in self.kernels.values()):
+        if any(kernel.is_stored for kernel in self.kernels.values()):
             self.require_powerprop("moves its slots with sparse weights")
         self.prepare()
         # BackupAndRestore may only now put saved masks in place.

@@ -6,8 +6,8 @@ from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl._checks import check_non_negative
 from keras_sparse_rl.callbacks.inner_optimizer import inner_optimizer
 from keras_sparse_rl.callbacks.sparsity_callback import SparsityCallback
-from keras_sparse_rl.sparsity.masks import BACKWARD
-from keras_sparse_rl.sparsity.masks import FORWARD
+from keras_sparse_rl.kernels.masks import BACKWARD
+from keras_sparse_rl.kernels.masks import FORWARD
 from keras_sparse_rl.sparsity.selection import kernel_densities
 
 

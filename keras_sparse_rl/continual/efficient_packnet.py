@@ -5,8 +5,8 @@ from keras_sparse_rl._checks import check_share
 from keras_sparse_rl.continual.mask_search import check_densities
 from keras_sparse_rl.continual.mask_search import sparsest
 from keras_sparse_rl.continual.task_callback import TaskCallback
-from keras_sparse_rl.sparsity.masks import global_topk_masks
-from keras_sparse_rl.sparsity.masks import topk_mask
+from keras_sparse_rl.kernels.masks import global_topk_masks
+from keras_sparse_rl.kernels.masks import topk_mask
 
 _DENSITIES = (0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
 _BATCH = 256

@@ -4,8 +4,8 @@ import numpy as np
 
 from keras_sparse_rl._checks import check_density
 from keras_sparse_rl._checks import check_integer
-from keras_sparse_rl.sparsity.masks import keep_count
-from keras_sparse_rl.sparsity.masks import topk_mask
+from keras_sparse_rl.kernels.masks import keep_count
+from keras_sparse_rl.kernels.masks import topk_mask
 
 
 def packnet_mask(weight, free, tasks_left):

@@ -252,7 +252,7 @@ class TaskModel(keras.Model):
 
     def _check_kernels(self):
         for name, kernel in self.kernels.items():
-            if hasattr(kernel, "capacity"):
+            if kernel.is_stored:
                 raise ValueError(
                     f"Layer '{name}' stores some of its weights alone, and a "
                     "new task trains all that are free. Build the model with "

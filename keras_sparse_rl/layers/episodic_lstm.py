@@ -9,12 +9,13 @@ from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl._checks import check_per_step
 from keras_sparse_rl._checks import fits
 from keras_sparse_rl.layers.episodic_memory import EpisodicMemory
+from keras_sparse_rl.layers.holds_projections import HoldsProjections
 from keras_sparse_rl.layers.over_steps import over_steps
 from keras_sparse_rl.layers.projection import projection
 
 
 @keras.saving.register_keras_serializable(package="keras_sparse_rl")
-class EpisodicLSTM(keras.layers.Layer):
+class EpisodicLSTM(HoldsProjections):
     """An LSTM that gets back the cell state it had in a similar context.
 
     See "Been There, Done That: Meta-Learning with Episodic Recall" by Ritter

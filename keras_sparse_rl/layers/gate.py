@@ -2,10 +2,11 @@ import keras
 
 from keras_sparse_rl._checks import check_alpha
 from keras_sparse_rl._checks import fits
+from keras_sparse_rl.layers.holds_projections import HoldsProjections
 from keras_sparse_rl.layers.projection import projection
 
 
-class Gate(keras.layers.Layer):
+class Gate(HoldsProjections):
     """What the gates of GTrXL share: a bias, projections, two inputs.
 
     See "Stabilizing Transformers for Reinforcement Learning" by Parisotto et

@@ -17,11 +17,12 @@ from keras_sparse_rl.layers.attention_window import next_memory
 from keras_sparse_rl.layers.attention_window import valid_steps_first
 from keras_sparse_rl.layers.gtrxl_block import GATES
 from keras_sparse_rl.layers.gtrxl_block import GTrXLBlock
+from keras_sparse_rl.layers.holds_projections import HoldsProjections
 from keras_sparse_rl.layers.projection import projection
 
 
 @keras.saving.register_keras_serializable(package="keras_sparse_rl")
-class GTrXL(keras.layers.Layer):
+class GTrXL(HoldsProjections):
     """Gated Transformer-XL: a transformer as the memory of an agent.
 
     See "Stabilizing Transformers for Reinforcement Learning" by Parisotto et

@@ -3,6 +3,7 @@ from keras import ops
 
 from keras_sparse_rl.layers.gru_gate import GRUGate
 from keras_sparse_rl.layers.highway_gate import HighwayGate
+from keras_sparse_rl.layers.holds_projections import HoldsProjections
 from keras_sparse_rl.layers.input_gate import InputGate
 from keras_sparse_rl.layers.output_gate import OutputGate
 from keras_sparse_rl.layers.projection import projection
@@ -22,7 +23,7 @@ GATES = {
 EPSILON = 1e-5
 
 
-class GTrXLBlock(keras.layers.Layer):
+class GTrXLBlock(HoldsProjections):
     """One layer of `GTrXL`: attention, then a feed-forward network.
 
     With `ordering="identity"`, section 3.1 and 3.2 of Parisotto et al. 2019

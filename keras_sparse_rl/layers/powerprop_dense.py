@@ -1,45 +1,39 @@
-import keras
-from keras import ops
+"""Powerprop layers of one matrix: dense ones and tables."""
 
-from keras_sparse_rl._checks import check_integer
+import keras
+
+from keras_sparse_rl.layers.powerprop_layer import EffectiveAttribute
 from keras_sparse_rl.layers.powerprop_layer import PowerpropLayer
 
 
 @keras.saving.register_keras_serializable(package="keras_sparse_rl")
-class PowerpropDense(PowerpropLayer):
-    """`keras.layers.Dense` whose weights are `theta * |theta|**(alpha - 1)`.
+class PowerpropDense(PowerpropLayer, keras.layers.Dense):
+    """`keras.layers.Dense` whose weights are sparse-ready.
 
-    Large weights learn faster and small ones stay small, so the trained
-    layer keeps its accuracy when most of its weights are removed. See
-    "Powerpropagation" by Schwarz et al. 2021
-    (https://arxiv.org/abs/2110.00296), equation 1. With `alpha=1` this is
-    `keras.layers.Dense` exactly; every `alpha` starts from the same effective
-    weights. Train it with `optimizers.Powerprop(...)`, unless with SGD.
+    See `PowerpropLayer`, which says how: its matrices are
+    `theta * |theta|**(alpha - 1)` (Powerpropagation, equation 1).
 
     Args:
         units: int, dimensionality of the output.
-        alpha: float, the exponent, at least 1. Larger is sparser, and needs
-            a smaller learning rate.
-        activation, use_bias, kernel_initializer, bias_initializer,
-            kernel_regularizer, bias_regularizer, activity_regularizer,
-            kernel_constraint, bias_constraint: as in `keras.layers.Dense`;
-            what is said of the kernel acts on the effective kernel.
+        args, kwargs: as in `keras.layers.Dense`; what is said of the
+            kernel acts on the effective one.
+        alpha: float, the exponent, at least 1.
 
     Call arguments:
         inputs: tensor `(batch, ..., features)`.
         training: bool, optional.
 
     Attributes:
-        theta: trained variable `(features, units)`.
-        kernel: tensor `(features, units)`, effective and masked.
-        mask: `uint8` variable `(features, units)`; see `sparsity.masks`.
+        theta: trained variable, shaped as `kernel`.
+        kernel: tensor, effective and masked, `(features, units)`.
+        mask: `uint8` variable of that shape; see `sparsity.masks`.
 
     Returns:
         Tensor `(batch, ..., units)`.
 
     Raises:
-        ValueError: if `units` is not a positive integer or `alpha` is not a
-            finite number of at least 1.
+        ValueError: if `alpha` is not a finite number of at least 1, or if
+            Keras refuses an argument.
 
     Example:
 
@@ -50,51 +44,104 @@ class PowerpropDense(PowerpropLayer):
     TensorShape([2, 8])
     """
 
-    def __init__(
-        self,
-        units,
-        activation=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        alpha=2.0,
-        **kwargs,
-    ):
-        super().__init__(
-            alpha=alpha,
-            activation=activation,
-            use_bias=use_bias,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
-            activity_regularizer=activity_regularizer,
-            kernel_constraint=kernel_constraint,
-            bias_constraint=bias_constraint,
-            **kwargs,
-        )
-        self.units = check_integer("units", units)
-        self.supports_masking = True
-        self.input_spec = keras.layers.InputSpec(min_ndim=2)
+    kernel = EffectiveAttribute("kernel")
 
-    def build(self, input_shape):
-        features = input_shape[-1]
-        self.build_weights((features, self.units), (self.units,))
-        self.input_spec = keras.layers.InputSpec(
-            min_ndim=2, axes={-1: features}
-        )
 
-    def call(self, inputs, training=False):
-        kernel = self.kernel_for_call(training)
-        return self.finish(ops.matmul(inputs, kernel))
+@keras.saving.register_keras_serializable(package="keras_sparse_rl")
+class PowerpropEinsumDense(PowerpropLayer, keras.layers.EinsumDense):
+    """`keras.layers.EinsumDense` whose weights are sparse-ready.
 
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.units)
+    See `PowerpropLayer`, which says how: its matrices are
+    `theta * |theta|**(alpha - 1)` (Powerpropagation, equation 1).
 
-    def get_config(self):
-        return {**super().get_config(), "units": self.units}
+    Args:
+        equation: str, such as `"abc,cd->abd"`.
+        output_shape: tuple of int, without the batch.
+        args, kwargs: as in `keras.layers.EinsumDense`; what is said of the
+            kernel acts on the effective one.
+        alpha: float, the exponent, at least 1.
+
+    Call arguments:
+        inputs: tensor shaped as the first term of `equation`.
+        training: bool, optional.
+
+    Attributes:
+        theta: trained variable, shaped as `kernel`.
+        kernel: tensor, effective and masked, shaped as the second term.
+        mask: `uint8` variable of that shape; see `sparsity.masks`.
+
+    Returns:
+        Tensor shaped as the output term of `equation`.
+
+    Raises:
+        ValueError: if `alpha` is not a finite number of at least 1, or if
+            Keras refuses an argument.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_sparse_rl.layers import PowerpropEinsumDense
+    >>> layer = PowerpropEinsumDense("abc,cd->abd", (None, 5), alpha=2.0)
+    >>> layer(keras.ops.ones((2, 3, 4))).shape
+    TensorShape([2, 3, 5])
+    """
+
+    kernel = EffectiveAttribute("kernel")
+
+
+@keras.saving.register_keras_serializable(package="keras_sparse_rl")
+class PowerpropEmbedding(PowerpropLayer, keras.layers.Embedding):
+    """`keras.layers.Embedding` whose table is sparse-ready.
+
+    See `PowerpropLayer`, which says how: its matrices are
+    `theta * |theta|**(alpha - 1)` (Powerpropagation, equation 1).
+
+    Args:
+        input_dim: int, number of entries.
+        output_dim: int, width of each.
+        args, kwargs: as in `keras.layers.Embedding`; `weights` and what is
+            said of the embeddings act on the effective table.
+        alpha: float, the exponent, at least 1.
+
+    Call arguments:
+        inputs: tensor of ints `(batch, ...)`, each below `input_dim`.
+        training: bool, optional.
+
+    Attributes:
+        theta: trained variable, shaped as `kernel`.
+        kernel: tensor, effective and masked,
+            `(input_dim, output_dim)`; `embeddings` is the same.
+        mask: `uint8` variable of that shape; see `sparsity.masks`.
+
+    Returns:
+        Tensor `(batch, ..., output_dim)`.
+
+    Raises:
+        ValueError: if `alpha` is not a finite number of at least 1, or if
+            Keras refuses an argument.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_sparse_rl.layers import PowerpropEmbedding
+    >>> layer = PowerpropEmbedding(100, 8, alpha=2.0)
+    >>> layer(keras.ops.array([[1, 2, 3]])).shape
+    TensorShape([1, 3, 8])
+    """
+
+    embeddings = EffectiveAttribute("embeddings")
+
+    @property
+    def kernel(self):
+        """The effective, masked table, as `embeddings`."""
+        return self.embeddings
+
+    def set_weights(self, weights):
+        """Sets all variables; of one array alone the effective table.
+
+        That is how Keras' constructor hands `weights` on.
+        """
+        if len(weights) == 1:
+            self.sparse_kernel.assign_weight(weights[0])
+        else:
+            super().set_weights(weights)

@@ -11,7 +11,6 @@ from keras_sparse_rl.layers.fast_core import FastCore
 from keras_sparse_rl.layers.intervals import interval_phase
 from keras_sparse_rl.layers.intervals import over_steps
 from keras_sparse_rl.layers.powerprop_kernels import PowerpropKernels
-from keras_sparse_rl.layers.powerprop_kernels import check_keras_cells
 from keras_sparse_rl.layers.ppr_checks import check_cell
 from keras_sparse_rl.layers.ppr_checks import check_features
 from keras_sparse_rl.layers.ppr_checks import check_inputs
@@ -62,9 +61,9 @@ class PPRCore(PowerpropKernels, keras.layers.Layer):
             learned linear map of its output) or `"keep"` (goes on).
         return_state: bool, whether the new state is returned too.
         alpha: float, at least 1, the exponent of Powerpropagation: makes the
-            kernels of all cells and maps sparse-ready (`sparse_kernels`), if
-            the cells are Keras' own. None for plain ones. A `GTrXL` as
-            `slow_cell` has an `alpha` of its own.
+            kernels of all cells and maps sparse-ready (`sparse_kernels`). None
+            for plain ones. A `GTrXL` as `slow_cell` has an `alpha` of its
+            own.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -149,16 +148,10 @@ class PPRCore(PowerpropKernels, keras.layers.Layer):
             for name, core in self._cores.items()
             if core.start_map is not None
         }
-        if alpha is not None:
-            self._adopted()
 
-    def _adopted(self):
-        """The layers whose kernels `alpha` is about."""
-        cells = list(self._cells.values())
-        if isinstance(self._slow, SlowCell):
-            cells.append(self._slow.cell)
-        found = [part for cell in cells for part in check_keras_cells(cell)]
-        return [*found, *self._maps.values()]
+    def read_layers(self):
+        slow = [self._slow.cell] if isinstance(self._slow, SlowCell) else []
+        return [*self._cells.values(), *slow, *self._maps.values()]
 
     def _new_cells(self, names):
         if isinstance(self.cell, str):
@@ -195,8 +188,7 @@ class PPRCore(PowerpropKernels, keras.layers.Layer):
                 cell.build((None, sum(widths[key] for key in seen) or 1))
         for layer in self._maps.values():
             layer.build((None, self._slow.units))
-        if self.alpha is not None:
-            self.adopt_kernels(self._adopted())
+        self.adopt_kernels(self.read_layers())
 
     def _seen(self, name):
         """The names of what a core sees."""

@@ -14,11 +14,12 @@ from keras_sparse_rl.layers.attention_window import episode_numbers
 from keras_sparse_rl.layers.attention_window import sinusoids
 from keras_sparse_rl.layers.attention_window import skew
 from keras_sparse_rl.layers.attention_window import window_mask
+from keras_sparse_rl.layers.holds_projections import HoldsProjections
 from keras_sparse_rl.layers.projection import projection
 
 
 @keras.saving.register_keras_serializable(package="keras_sparse_rl")
-class RelativeMultiHeadAttention(keras.layers.Layer):
+class RelativeMultiHeadAttention(HoldsProjections):
     """Causal attention over a memory and a segment, by relative distance.
 
     See "Transformer-XL" by Dai et al. 2019
@@ -114,8 +115,10 @@ class RelativeMultiHeadAttention(keras.layers.Layer):
         self._distance = self._projection("distance", width, (None, width))
         self._output = self._projection("output", features, inner)
         shape = (self.num_heads, self.head_dim)
-        self.u = self.add_weight(name="u", shape=shape, initializer="zeros")
-        self.v = self.add_weight(name="v", shape=shape, initializer="zeros")
+        # Biases of each head, and no matrices of a product.
+        zeros = {"shape": shape, "initializer": "zeros"}
+        self.u = self.add_weight(name="u_bias", **zeros)
+        self.v = self.add_weight(name="v_bias", **zeros)
         self._dropout = keras.layers.Dropout(
             self.dropout, dtype=self.dtype_policy
         )

@@ -2,7 +2,6 @@ import keras
 from keras import ops
 
 from keras_sparse_rl.layers.powerprop_kernels import PowerpropKernels
-from keras_sparse_rl.layers.powerprop_kernels import check_keras_cells
 
 
 @keras.saving.register_keras_serializable(package="keras_sparse_rl")
@@ -19,8 +18,8 @@ class ResettableRNN(PowerpropKernels, keras.layers.Layer):
             the same units at all steps of a call, as in Keras.
         return_state: bool, whether the new state is returned too.
         alpha: float, at least 1, the exponent of Powerpropagation: makes the
-            cell's kernels sparse-ready (`sparse_kernels`), if it is one of
-            Keras. None for plain ones.
+            cell's matrices sparse-ready (`sparse_kernels`). None for plain
+            ones.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -39,8 +38,7 @@ class ResettableRNN(PowerpropKernels, keras.layers.Layer):
         (an LSTM's hidden and cell state), each `(batch, units)`.
 
     Raises:
-        ValueError: if `cell` is no cell, or none of Keras where `alpha` is
-            given, or if the state does not fit it.
+        ValueError: if `cell` is no cell, or if the state does not fit it.
 
     Example:
 
@@ -64,7 +62,6 @@ class ResettableRNN(PowerpropKernels, keras.layers.Layer):
                 f"64). Received: cell={cell!r} of type {type(cell)}."
             )
         self.cell = cell
-        self._adopted = [] if alpha is None else check_keras_cells(cell)
         self.return_state = return_state
         self.supports_masking = True
         self._rnn = keras.layers.RNN(
@@ -74,7 +71,10 @@ class ResettableRNN(PowerpropKernels, keras.layers.Layer):
     def build(self, input_shape):
         if not self._rnn.built:
             self._rnn.build((*input_shape[:2], input_shape[2] + 1))
-        self.adopt_kernels(self._adopted)
+        self.adopt_kernels(self.read_layers())
+
+    def read_layers(self):
+        return [self.cell]
 
     def initial_state(self, batch_size):
         """Zeros, as before the first step of an episode.

@@ -2,17 +2,18 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_sparse_rl._checks import check_alpha
 from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_density
 from keras_sparse_rl._checks import check_integer
-from keras_sparse_rl.layers.optimizer_check import warn_without_powerprop
+from keras_sparse_rl.execution.choice import can_run_sparse
+from keras_sparse_rl.execution.choice import is_sparse_faster
+from keras_sparse_rl.execution.sparse_matmul import masked_matmul
+from keras_sparse_rl.execution.sparse_matmul import sparse_matmul
+from keras_sparse_rl.execution.sparse_matmul import transpose
+from keras_sparse_rl.execution.sparse_values import SparseValues
 from keras_sparse_rl.layers.powerprop_layer import PowerpropLayer
-from keras_sparse_rl.layers.sparse_values import SparseValues
-from keras_sparse_rl.sparsity.execution import can_run_sparse
-from keras_sparse_rl.sparsity.execution import is_sparse_faster
-from keras_sparse_rl.sparsity.sparse_matmul import masked_matmul
-from keras_sparse_rl.sparsity.sparse_matmul import sparse_matmul
-from keras_sparse_rl.sparsity.sparse_matmul import transpose
+from keras_sparse_rl.optimizers.advice import warn_without_powerprop
 
 # Activations that may be applied before the axes are put back in order.
 _ELEMENTWISE = frozenset(
@@ -25,7 +26,7 @@ _ELEMENTWISE = frozenset(
 
 
 @keras.saving.register_keras_serializable(package="keras_sparse_rl")
-class SparseDense(PowerpropLayer):
+class SparseDense(PowerpropLayer, keras.layers.Dense):
     """A dense layer that stores and computes only what its masks keep.
 
     The trained weight is the vector of the values in the backward set B, so
@@ -105,8 +106,9 @@ class SparseDense(PowerpropLayer):
         execution="sparse",
         **kwargs,
     ):
-        super().__init__(
-            alpha=alpha,
+        keras.layers.Dense.__init__(
+            self,
+            check_integer("units", units),
             activation=activation,
             use_bias=use_bias,
             kernel_initializer=kernel_initializer,
@@ -117,7 +119,7 @@ class SparseDense(PowerpropLayer):
             bias_constraint=bias_constraint,
             **kwargs,
         )
-        self.units = check_integer("units", units)
+        self.alpha = check_alpha(alpha)
         self.density = check_density("density", density)
         if backward_density is None:
             backward_density = min(1.0, 2 * self.density)
@@ -134,20 +136,9 @@ class SparseDense(PowerpropLayer):
             "execution", execution, ("sparse", "dense", "auto")
         )
         self.supports_jit = self.execution == "dense"
-        self.supports_masking = True
-        self.input_spec = keras.layers.InputSpec(min_ndim=2)
 
     def build(self, input_shape):
-        features = input_shape[-1]
-        self._sparse_kernel = SparseValues(
-            self,
-            (features, self.units),
-            self.density,
-            self.backward_density,
-            self.alpha,
-            self.kernel_initializer,
-            self.kernel_regularizer,
-        )
+        self.bias = None
         if self.use_bias:
             self.bias = self.add_weight(
                 name="bias",
@@ -156,18 +147,46 @@ class SparseDense(PowerpropLayer):
                 regularizer=self.bias_regularizer,
                 constraint=self.bias_constraint,
             )
+        self.store_values(input_shape[-1])
+        self.input_spec = keras.layers.InputSpec(
+            min_ndim=2, axes={-1: input_shape[-1]}
+        )
+
+    def store_values(self, features):
+        """Creates the kernel of values; part of `build`.
+
+        Args:
+            features: int, width of the inputs.
+        """
+        kernel = SparseValues(
+            self,
+            (features, self.units),
+            self.density,
+            self.backward_density,
+            self.alpha,
+            self.kernel_initializer,
+            self.kernel_regularizer,
+        )
+        self._powerprop_kernels = (kernel,)
         self._is_sparse = self.execution == "sparse" or (
             self.execution == "auto"
             and is_sparse_faster(features, self.units, self.density)
         )
-        self.input_spec = keras.layers.InputSpec(
-            min_ndim=2, axes={-1: features}
-        )
+
+    def sparse_arguments(self):
+        """What makes it sparse, as in the constructor; a dict."""
+        names = ("alpha", "density", "backward_density", "execution")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def kernel(self):
+        """The effective, masked kernel as a dense tensor."""
+        return self.sparse_kernel.value()
 
     def call(self, inputs, training=False):
         if training and self.trainable and self.alpha != 1:
             warn_without_powerprop(self)
-        kernel = self._sparse_kernel
+        kernel = self.sparse_kernel
         features = kernel.shape[0]
         x = inputs
         if len(inputs.shape) > 2:
@@ -178,13 +197,13 @@ class SparseDense(PowerpropLayer):
             y = masked_matmul(
                 x, kernel.entries(training), kernel.tensors(), features
             )
-            y = self.finish(self._add_probe(y, x))
+            y = self._finished(self._add_probe(y, x))
         if len(inputs.shape) > 2:
             y = ops.reshape(y, (*ops.shape(inputs)[:-1], self.units))
         return y
 
     def _sparse_call(self, x, training):
-        kernel = self._sparse_kernel
+        kernel = self.sparse_kernel
         columns = transpose(x)  # features first, as the products want them
         dtype = columns.dtype
         if dtype == "float16":
@@ -199,34 +218,35 @@ class SparseDense(PowerpropLayer):
         y = tf.cast(y, dtype)
         if is_fused:
             return transpose(self.activation(y))
-        return self.finish(self._add_probe(transpose(y), x))
+        return self._finished(self._add_probe(transpose(y), x))
+
+    def _finished(self, y):
+        y = y if self.bias is None else ops.add(y, self.bias)
+        return self.activation(y)
 
     def _add_probe(self, y, x):
         """Zeros, whose gradient is that of every weight; see `RigL`."""
-        probe = self._sparse_kernel.probe
+        probe = self.sparse_kernel.probe
         if probe is None:
             return y
         return y + ops.matmul(x, ops.cast(probe, y.dtype))
 
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.units)
-
     def save_own_variables(self, store):
-        self._sparse_kernel.save(store, with_resting=self.trainable)
+        self.sparse_kernel.save(store, with_resting=self.trainable)
         if self.bias is not None:
             store["bias"] = ops.convert_to_numpy(self.bias)
 
     def load_own_variables(self, store):
-        self._sparse_kernel.load(store)
+        self.sparse_kernel.load(store)
         if self.bias is not None:
             self.bias.assign(store["bias"])
 
     def get_config(self):
         config = super().get_config()
-        del config["kernel_constraint"]
+        for name in ("kernel_constraint", "quantization_config"):
+            config.pop(name, None)
         return {
             **config,
-            "units": self.units,
             "density": self.density,
             "backward_density": self.backward_density,
             "execution": self.execution,

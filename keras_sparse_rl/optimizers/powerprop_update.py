@@ -1,15 +1,16 @@
 import re
 
 import keras
-import tensorflow as tf
 from keras import ops
 
-from keras_sparse_rl.sparsity.fusion import fused
-from keras_sparse_rl.sparsity.masks import BACKWARD
-from keras_sparse_rl.sparsity.masks import FORWARD
-from keras_sparse_rl.sparsity.powerpropagation import has_bit
-from keras_sparse_rl.sparsity.powerpropagation import weight_gradient
-from keras_sparse_rl.sparsity.powerpropagation import weight_gradient_factor
+from keras_sparse_rl.kernels.kernel import kernel_of
+from keras_sparse_rl.kernels.masks import BACKWARD
+from keras_sparse_rl.kernels.masks import FORWARD
+from keras_sparse_rl.kernels.on_tensorflow import as_tensor
+from keras_sparse_rl.kernels.on_tensorflow import fused
+from keras_sparse_rl.kernels.powerpropagation import has_bit
+from keras_sparse_rl.kernels.powerpropagation import weight_gradient
+from keras_sparse_rl.kernels.powerpropagation import weight_gradient_factor
 
 
 class PowerpropUpdate:
@@ -49,7 +50,7 @@ class PowerpropUpdate:
         if self.built:
             return
         variables = list(variables)
-        kernels = [getattr(v, "sparse_kernel", None) for v in variables]
+        kernels = [kernel_of(variable) for variable in variables]
         present = [kernel for kernel in kernels if kernel is not None]
         excluded = getattr(
             self, "_decay_exclusions", _Hidden(variables=[], names=[])
@@ -81,7 +82,7 @@ class PowerpropUpdate:
         slot = super().add_variable_from_reference(
             reference_variable, name=name, initializer=initializer
         )
-        kernel = getattr(reference_variable, "sparse_kernel", None)
+        kernel = kernel_of(reference_variable)
         if kernel is not None:
             self._kernels.slots[id(kernel)][name] = slot
         return slot
@@ -146,22 +147,22 @@ class PowerpropUpdate:
         decay = decay if self._kernels.decayed[id(kernel)] else 0.0
 
         def update(gradient, learning_rate):
-            theta = tf.identity(variable)
+            theta = ops.copy(as_tensor(variable))
             inner_step(gradient, variable, learning_rate)
             new = _scaled_update(
                 theta,
                 variable - theta,
-                tf.convert_to_tensor(kernel.mask),
+                as_tensor(kernel.mask),
                 kernel.alpha,
                 learning_rate,
-                decay + tf.cast(self.penalties[row], theta.dtype),
+                decay + ops.cast(self.penalties[row], theta.dtype),
             )
             self.assign(variable, new)
 
         if self.inner_class.__module__.startswith("keras."):
             update = fused(update, variable)
         rate = ops.cast(learning_rate, variable.dtype)
-        update(gradient, tf.convert_to_tensor(rate))
+        update(gradient, as_tensor(rate))
 
     def finalize_variable_values(self, var_list):
         """Puts averages in place at the end of `fit`, inside B alone."""
@@ -169,13 +170,13 @@ class PowerpropUpdate:
             return
         var_list = list(var_list)
         before = [
-            ops.convert_to_numpy(v) if hasattr(v, "sparse_kernel") else None
-            for v in var_list
+            ops.convert_to_numpy(variable) if kernel_of(variable) else None
+            for variable in var_list
         ]
         super().finalize_variable_values(var_list)
         for variable, old in zip(var_list, before):
             if old is not None:
-                mask = ops.convert_to_numpy(variable.sparse_kernel.mask)
+                mask = ops.convert_to_numpy(kernel_of(variable).mask)
                 trained = (mask & BACKWARD) != 0
                 variable.assign(ops.where(trained, variable, old))
 
@@ -200,22 +201,22 @@ def _scaled_update(theta, step, mask, alpha, learning_rate, decay):
     """
     if alpha != 1:
         step = step * weight_gradient_factor(theta, alpha)
-    rate = tf.where(has_bit(mask, FORWARD), decay[0], decay[1])
+    rate = ops.where(has_bit(mask, FORWARD), decay[0], decay[1])
     new = theta - learning_rate * rate * theta + step
-    return tf.where(has_bit(mask, BACKWARD), new, theta)
+    return ops.where(has_bit(mask, BACKWARD), new, theta)
 
 
 def _effective_gradient(gradient, variable):
     """`dL/dw` from `dL/dtheta`, where the variable is a kernel's theta."""
-    kernel = getattr(variable, "sparse_kernel", None)
+    kernel = kernel_of(variable)
     if gradient is None or kernel is None or kernel.alpha == 1:
         return gradient
-    gradient = tf.convert_to_tensor(gradient)
+    gradient = as_tensor(gradient)
 
     def convert(gradient, theta):
         return weight_gradient(gradient, theta, kernel.alpha)
 
-    theta = tf.convert_to_tensor(variable.value)
+    theta = as_tensor(kernel.theta)
     return fused(convert, variable)(gradient, theta)
 
 

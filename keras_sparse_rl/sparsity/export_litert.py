@@ -5,6 +5,7 @@ import tempfile
 import keras
 import tensorflow as tf
 
+from keras_sparse_rl.kernels.kernel import sparse_kernels
 from keras_sparse_rl.sparsity.densify import densify
 from keras_sparse_rl.sparsity.sparsity_summary import leaf_layers
 
@@ -64,7 +65,6 @@ def export_litert(model, path, print_fn=print):
     >>> report["layers"][0]["runs"], report["size"] < 64 * 32 * 4
     ('sparse', True)
     """
-    from keras_sparse_rl.layers.sparse_kernel import sparse_kernels
 
     path = pathlib.Path(path)
     if path.suffix != ".tflite":
@@ -77,7 +77,11 @@ def export_litert(model, path, print_fn=print):
             "`model` must be a Keras model with weights: start it with "
             f"keras.Input(...), or call it first. Received: {model!r}."
         )
-    plain = densify(model) if sparse_kernels(model) else model
+    plain = model
+    if sparse_kernels(model):
+        plain = keras.models.clone_model(model)
+        plain.set_weights(model.get_weights())
+        densify(plain)
     with tempfile.TemporaryDirectory() as folder:
         plain.export(folder, format="tf_saved_model", verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)

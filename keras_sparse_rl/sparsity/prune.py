@@ -3,8 +3,8 @@ import numpy as np
 from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_density
 from keras_sparse_rl._checks import check_integer
-from keras_sparse_rl.sparsity.masks import global_topk_masks
-from keras_sparse_rl.sparsity.masks import topk_mask
+from keras_sparse_rl.kernels.masks import global_topk_masks
+from keras_sparse_rl.kernels.masks import topk_mask
 from keras_sparse_rl.sparsity.selection import find_sparse_kernels
 from keras_sparse_rl.sparsity.selection import kernel_densities
 
@@ -91,6 +91,6 @@ def _slots(model, kernel):
     optimizer = getattr(model, "optimizer", None)
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     find_slots = getattr(optimizer, "sparse_kernel_slots", None)
-    if find_slots is None or not hasattr(kernel, "capacity"):
+    if find_slots is None or not kernel.is_stored:
         return None
     return find_slots(kernel)

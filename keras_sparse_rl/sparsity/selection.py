@@ -6,8 +6,10 @@ import keras
 
 from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_density
-from keras_sparse_rl.sparsity.densities import erk_densities
-from keras_sparse_rl.sparsity.densities import uniform_densities
+from keras_sparse_rl.kernels.densities import erk_densities
+from keras_sparse_rl.kernels.densities import uniform_densities
+from keras_sparse_rl.kernels.kernel import sparse_kernels
+from keras_sparse_rl.sparsity.model_checks import check_model
 
 
 def find_sparse_kernels(model):
@@ -17,21 +19,19 @@ def find_sparse_kernels(model):
         model: Keras model or layer, built.
 
     Returns:
-        Dict of name to `SparseKernel`: the layer's name where that is unique,
+        Dict of name to `Kernel`: the layer's name where that is unique,
         else the names from the model down to it.
 
     Raises:
         ValueError: if the model has none.
     """
-    from keras_sparse_rl.layers.sparse_kernel import sparse_kernels
-
+    check_model(model)
     kernels = sparse_kernels(model)
     if not kernels:
-        built = "" if model.built else " It has no weights yet: call it first."
         raise ValueError(
-            f"Model '{model.name}' has no sparse layer.{built} Use "
-            "keras_sparse_rl.layers.PowerpropDense and its kin, or "
-            "sparse_model = keras_sparse_rl.sparsity.sparsify(model)."
+            f"Model '{model.name}' has no sparse layer. Make it sparse-ready "
+            "by keras_sparse_rl.sparsity.sparsify(model), or use "
+            "keras_sparse_rl.layers.PowerpropDense and its kin."
         )
     names = [kernel.short_name for kernel in kernels]
     counts = collections.Counter(names)

@@ -3,7 +3,8 @@ import math
 import keras
 import numpy as np
 
-from keras_sparse_rl.sparsity.conversion import powerprop_classes
+from keras_sparse_rl.kernels.kernel import sparse_kernels
+from keras_sparse_rl.layers.in_place import TWINS
 from keras_sparse_rl.sparsity.positions import positions
 
 _COLUMNS = ("layer", "shape", "density", "trained", "weights", "FLOPs", "KB")
@@ -88,8 +89,6 @@ def leaf_layers(layer):
 
 
 def _row(layer):
-    from keras_sparse_rl.layers.sparse_kernel import sparse_kernels
-
     kernels = sparse_kernels(layer)
     beside = {id(v) for kernel in kernels for v in kernel.bookkeeping}
     parameters = [v for v in layer.weights if id(v) not in beside]
@@ -133,7 +132,7 @@ def _itemsize(variable):
 
 
 def _plain_kernel_size(layer):
-    if not isinstance(layer, tuple(powerprop_classes())):
+    if not isinstance(layer, tuple(TWINS)):
         return 0
     kernels = layer.weights[:1]
     if isinstance(layer, keras.layers.RNN):

@@ -10,12 +10,12 @@ from keras_sparse_rl.callbacks import MagnitudePruning
 from keras_sparse_rl.callbacks import RigL
 from keras_sparse_rl.callbacks import StaticSparsity
 from keras_sparse_rl.callbacks import TopKAST
+from keras_sparse_rl.execution import choice as execution
 from keras_sparse_rl.layers import SparseDense
 from keras_sparse_rl.layers import reservoir
 from keras_sparse_rl.layers import sparse_kernels
 from keras_sparse_rl.optimizers import Powerprop
 from keras_sparse_rl.sparsity import densify
-from keras_sparse_rl.sparsity import execution
 from keras_sparse_rl.sparsity import prune
 from keras_sparse_rl.sparsity import sparsify
 from keras_sparse_rl.sparsity import sparsity_summary

@@ -9,8 +9,8 @@ weight that is used but frozen is 1. This is file format.
 import numpy as np
 
 from keras_sparse_rl._checks import check_density
-from keras_sparse_rl.sparsity.blocks import block_means
-from keras_sparse_rl.sparsity.blocks import expand_blocks
+from keras_sparse_rl.kernels.blocks import block_means
+from keras_sparse_rl.kernels.blocks import expand_blocks
 
 FORWARD = 1
 BACKWARD = 2

@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from keras_sparse_rl.sparsity.masks import BACKWARD
-from keras_sparse_rl.sparsity.masks import FORWARD
-from keras_sparse_rl.sparsity.powerpropagation import has_bit
-from keras_sparse_rl.sparsity.sparse_ops import load_sparse_ops
+from keras_sparse_rl.execution.sparse_ops import load_sparse_ops
+from keras_sparse_rl.kernels.masks import BACKWARD
+from keras_sparse_rl.kernels.masks import FORWARD
+from keras_sparse_rl.kernels.powerpropagation import has_bit
 
 _TRANSPOSE = "KerasSparseRlTranspose"
 

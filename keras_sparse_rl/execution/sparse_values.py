@@ -4,23 +4,23 @@ import tensorflow as tf
 from keras import ops
 
 from keras_sparse_rl._checks import check_alpha
-from keras_sparse_rl.layers.reservoir import fill_reservoir
-from keras_sparse_rl.layers.reservoir import new_reservoir
-from keras_sparse_rl.layers.reservoir import refuse_several_workers
-from keras_sparse_rl.layers.stored_values import restored_values
-from keras_sparse_rl.layers.stored_values import stored_values
-from keras_sparse_rl.sparsity.masks import BACKWARD
-from keras_sparse_rl.sparsity.masks import FORWARD
-from keras_sparse_rl.sparsity.masks import keep_count
-from keras_sparse_rl.sparsity.masks import topk_mask
-from keras_sparse_rl.sparsity.powerpropagation import effective_weight
-from keras_sparse_rl.sparsity.powerpropagation import masked_weight
-from keras_sparse_rl.sparsity.powerpropagation import theta_from_weight
-from keras_sparse_rl.sparsity.sparse_layout import SparseLayout
-from keras_sparse_rl.sparsity.sparse_matmul import scatter
+from keras_sparse_rl.execution.reservoir import fill_reservoir
+from keras_sparse_rl.execution.reservoir import new_reservoir
+from keras_sparse_rl.execution.reservoir import refuse_several_workers
+from keras_sparse_rl.execution.sparse_layout import SparseLayout
+from keras_sparse_rl.execution.sparse_matmul import scatter
+from keras_sparse_rl.execution.stored_values import restored_values
+from keras_sparse_rl.execution.stored_values import stored_values
+from keras_sparse_rl.kernels.kernel import Kernel
+from keras_sparse_rl.kernels.masks import BACKWARD
+from keras_sparse_rl.kernels.masks import keep_count
+from keras_sparse_rl.kernels.masks import topk_mask
+from keras_sparse_rl.kernels.powerpropagation import effective_weight
+from keras_sparse_rl.kernels.powerpropagation import masked_weight
+from keras_sparse_rl.kernels.powerpropagation import theta_from_weight
 
 
-class SparseValues:
+class SparseValues(Kernel):
     """A kernel `(inputs, outputs)` of which only the weights in use exist.
 
     What `SparseKernel` is to layers that multiply by zeros: optimizers and
@@ -61,7 +61,8 @@ class SparseValues:
     (True, 100)
     """
 
-    name = None
+    is_stored = True
+    shape = None
 
     def __init__(
         self,
@@ -123,23 +124,16 @@ class SparseValues:
             }
         )
         self.mask = self.layout.mask
-        self.probe = None
-        # Optimizers and callbacks see variables, so the variable leads back.
-        self.theta.sparse_kernel = self
-
-    @property
-    def short_name(self):
-        """The layer's name."""
-        return self.layer.name
-
-    @property
-    def path(self):
-        """The names from the model down to the kernel."""
-        return self.theta.path
+        # TensorFlow's checkpoints follow a layer's attributes alone.
+        for name, variable in {
+            "theta": self.theta,
+            **vars(self.layout),
+        }.items():
+            setattr(layer, f"_{name}", variable)
+        self.register()
 
     @property
     def bookkeeping(self):
-        """The variables that say where weights are."""
         return list(vars(self.layout).values())
 
     def entries(self, training=False):
@@ -204,18 +198,6 @@ class SparseValues:
         )
         self.assign_dense_theta(ops.convert_to_numpy(theta))
 
-    def forward_mask(self):
-        """Boolean array: the weights that are used (the set A)."""
-        return (self._dense_mask() & FORWARD) != 0
-
-    def backward_mask(self):
-        """Boolean array: the weights that are trained (the set B)."""
-        return (self._dense_mask() & BACKWARD) != 0
-
-    def frozen_mask(self):
-        """Boolean array: the weights that are used but not trained."""
-        return self._dense_mask() == FORWARD
-
     def assign_masks(self, forward, backward, slots=None):
         """Sets both sets from boolean arrays of the kernel's shape.
 
@@ -261,36 +243,22 @@ class SparseValues:
             moved[: len(source)][stays] = values[source[stays]]
             slot.assign(moved)
 
-    def reset(self, where):
-        """Sets weights to 0 where a boolean array says so."""
-        self.assign_dense_theta(np.where(where, 0.0, self.dense_theta()))
-
-    def copy_from(self, layer):
-        """Takes the weights of a layer, and its masks if it has been sparse.
+    def take(self, theta, masks=None):
+        """Takes all of theta from a dense matrix, and its masks.
 
         Args:
-            layer: `SparseDense`, `PowerpropDense` of the same exponent, or
-                `keras.layers.Dense`. Of a layer that uses all of its weights
-                those of the largest magnitude are kept.
+            theta: float array `(inputs, outputs)`.
+            masks: pair of boolean arrays of that shape, the sets A and B; or
+                None to keep the weights of the largest magnitude.
         """
-        kernel = getattr(layer, "sparse_kernel", None)
-        if kernel is None:
-            theta = theta_from_weight(layer.kernel.value, self.alpha)
-        elif isinstance(kernel, SparseValues):
-            theta = kernel.dense_theta()
-        else:
-            theta = kernel.theta
-        self.assign_dense_theta(
-            ops.convert_to_numpy(ops.cast(theta, "float32"))
-        )
-        if kernel is not None and not kernel.forward_mask().all():
-            self.assign_masks(kernel.forward_mask(), kernel.backward_mask())
-            return
-        magnitude = abs(self.weight())
-        self.assign_masks(
-            topk_mask(magnitude, self.layer.density),
-            topk_mask(magnitude, self.layer.backward_density),
-        )
+        self.assign_dense_theta(theta)
+        if masks is None:
+            magnitude = abs(self.weight())
+            masks = (
+                topk_mask(magnitude, self.layer.density),
+                topk_mask(magnitude, self.layer.backward_density),
+            )
+        self.assign_masks(*masks)
 
     def save(self, store, with_resting):
         """Writes the kernel: every weight with its place, never zeros.
@@ -334,7 +302,7 @@ class SparseValues:
         padded[: len(theta)] = theta
         self.theta.assign(ops.cast(padded, self.theta.dtype))
 
-    def _dense_mask(self):
+    def dense_mask(self):
         layout = self._numpy_layout()
         mask = np.zeros(self.shape, "uint8")
         places = layout.places()

@@ -6,10 +6,10 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from keras_sparse_rl.sparsity.sparse_layout import SparseLayout
-from keras_sparse_rl.sparsity.sparse_matmul import sparse_matmul
-from keras_sparse_rl.sparsity.sparse_matmul import transpose
-from keras_sparse_rl.sparsity.sparse_ops import load_sparse_ops
+from keras_sparse_rl.execution.sparse_layout import SparseLayout
+from keras_sparse_rl.execution.sparse_matmul import sparse_matmul
+from keras_sparse_rl.execution.sparse_matmul import transpose
+from keras_sparse_rl.execution.sparse_ops import load_sparse_ops
 
 _TURNS = 7
 

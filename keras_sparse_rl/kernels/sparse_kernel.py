@@ -1,17 +1,21 @@
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from keras_sparse_rl._checks import check_alpha
-from keras_sparse_rl.sparsity.masks import BACKWARD
-from keras_sparse_rl.sparsity.masks import FORWARD
-from keras_sparse_rl.sparsity.powerpropagation import effective_weight
-from keras_sparse_rl.sparsity.powerpropagation import masked_weight
-from keras_sparse_rl.sparsity.powerpropagation import theta_from_weight
+from keras_sparse_rl.kernels.keras_members import follow
+from keras_sparse_rl.kernels.kernel import Kernel
+from keras_sparse_rl.kernels.masks import BACKWARD
+from keras_sparse_rl.kernels.masks import FORWARD
+from keras_sparse_rl.kernels.on_tensorflow import lifted
+from keras_sparse_rl.kernels.powerpropagation import effective_weight
+from keras_sparse_rl.kernels.powerpropagation import masked_weight
+from keras_sparse_rl.kernels.powerpropagation import theta_from_weight
+from keras_sparse_rl.kernels.scope import read_stored
+from keras_sparse_rl.kernels.scope import stored
 
 
-class SparseKernel:
+class SparseKernel(Kernel):
     """One kernel of a layer: its parameters, its exponent and its mask.
 
     A layer creates one in `build` for every kernel it has. Optimizers and
@@ -85,17 +89,15 @@ class SparseKernel:
                 constraint=keras.constraints.get(constraint),
                 autocast=False,
             )
-        if theta.regularizer is not None:
-            theta.regularizer = _KernelRegularizer(theta.regularizer, self)
-        if theta.constraint is not None:
-            theta.constraint = _KernelConstraint(theta.constraint, self)
+            follow(layer, f"_{prefix}theta", theta)
         self.theta = theta
+        self._dtype = theta.dtype
 
         def initial_mask(shape, dtype=None):
             if holds_weight:
                 # Keras may put off giving variables their values, and then
                 # does so in order: only here has theta its own for sure.
-                with tf.init_scope():
+                with lifted():
                     self.assign_weight(theta)
             return ops.full(shape, FORWARD | BACKWARD, dtype=dtype)
 
@@ -107,75 +109,72 @@ class SparseKernel:
             trainable=False,
             autocast=False,
         )
-        # A tensor of zeros that is added to the kernel while a callback wants
-        # the gradient of every weight, also of those that are masked.
-        self.probe = None
-        # Optimizers and callbacks see variables, so the variable leads back.
-        self.theta.sparse_kernel = self
+        self.mask_attribute = f"_{prefix}mask"
+        follow(layer, self.mask_attribute, self.mask)
+        self.register()
 
-    @property
-    def short_name(self):
-        """The layer's name, and the kernel's own where it has one."""
-        return (
-            f"{self.layer.name}/{self.name}" if self.name else self.layer.name
-        )
+    def register(self):
+        theta = self.theta
+        if theta.regularizer is not None:
+            theta.regularizer = _KernelRegularizer(theta.regularizer, self)
+        if theta.constraint is not None:
+            theta.constraint = _KernelConstraint(theta.constraint, self)
+        super().register()
 
-    @property
-    def path(self):
-        """The names from the model down to the kernel."""
-        return self.theta.path
+    def release(self):
+        super().release()
+        for name in ("regularizer", "constraint"):
+            wrapped = getattr(self.theta, name)
+            if wrapped is not None:
+                setattr(self.theta, name, getattr(wrapped, name))
 
     @property
     def shape(self):
-        """Shape of the kernel, a tuple of int."""
         return tuple(self.theta.shape)
 
     @property
     def bookkeeping(self):
-        """The variables that say where weights are."""
         return [self.mask]
 
     def value(self, dtype=None, training=False):
-        """The effective, masked kernel as a tensor of `dtype`."""
-        weight = masked_weight(
-            self.theta, self.mask, self.alpha, dtype, fuse=training
-        )
+        if self.theta.dtype != self._dtype:
+            # Inside a layer of mixed precision, which would read theta in
+            # half precision: the power is taken before it is rounded.
+            weight = read_stored([self], training)[0]
+            return ops.cast(weight, dtype or self._dtype)
+        with stored():
+            weight = masked_weight(
+                self.theta, self.mask, self.alpha, dtype, fuse=training
+            )
         if self.probe is None:
             return weight
         return weight + ops.cast(self.probe, weight.dtype)
 
     def weight(self):
-        """The effective weight as an array, masked or not."""
-        theta = ops.convert_to_numpy(self.theta)
+        theta = self.dense_theta()
         if self.alpha == 1:
             return theta
         return ops.convert_to_numpy(effective_weight(theta, self.alpha))
 
     def assign_weight(self, weight):
-        """Sets `theta` such that the effective weight is `weight`."""
         self.theta.assign(theta_from_weight(weight, self.alpha))
 
-    def forward_mask(self):
-        """Boolean array: the weights that are used (the set A)."""
-        return (ops.convert_to_numpy(self.mask) & FORWARD) != 0
+    def change_alpha(self, alpha):
+        """Sets another exponent; the effective weight stays as it is."""
+        weight = self.weight()
+        self.alpha = check_alpha(alpha)
+        self.assign_weight(weight)
 
-    def backward_mask(self):
-        """Boolean array: the weights that are trained (the set B)."""
-        return (ops.convert_to_numpy(self.mask) & BACKWARD) != 0
+    def dense_theta(self):
+        return ops.convert_to_numpy(self.theta)
 
-    def frozen_mask(self):
-        """Boolean array: the weights that are used but not trained."""
-        return ops.convert_to_numpy(self.mask) == FORWARD
+    def assign_dense_theta(self, theta):
+        self.theta.assign(theta)
+
+    def dense_mask(self):
+        return ops.convert_to_numpy(self.mask)
 
     def assign_masks(self, forward, backward, slots=None):
-        """Sets both sets from boolean arrays of the kernel's shape.
-
-        Args:
-            forward: boolean array, the set A.
-            backward: boolean array, the set B.
-            slots: dict of name to an optimizer's variable of this kernel. It
-                is forgotten where a weight leaves B: it may come back.
-        """
         left = self.backward_mask() & ~backward
         self.mask.assign(
             np.uint8(FORWARD) * forward + np.uint8(BACKWARD) * backward
@@ -188,12 +187,6 @@ class SparseKernel:
             # An average of the weight is not a sum of gradients.
             cleared = self.theta if name == "average" else 0.0
             slot.assign(ops.where(left, ops.cast(cleared, slot.dtype), slot))
-
-    def reset(self, where):
-        """Sets weights to 0 where a boolean array says so."""
-        self.theta.assign(
-            ops.where(where, ops.zeros_like(self.theta), self.theta)
-        )
 
     def start_anew(self, where):
         """Initializes weights again where a boolean array says so."""
@@ -229,27 +222,3 @@ class _KernelConstraint(keras.constraints.Constraint):
         )
         new = theta_from_weight(wanted, self.sparse_kernel.alpha)
         return ops.where(moved, new, theta)
-
-
-def sparse_kernels(model):
-    """All kernels of a model that can be made sparse, in the model's order.
-
-    Args:
-        model: Keras model or layer, built; nested models are searched too.
-
-    Returns:
-        List of `SparseKernel`.
-
-    Example:
-
-    >>> import keras
-    >>> from keras_sparse_rl.layers import PowerpropDense, sparse_kernels
-    >>> model = keras.Sequential([keras.Input((4,)), PowerpropDense(3)])
-    >>> [kernel.shape for kernel in sparse_kernels(model)]
-    [(4, 3)]
-    """
-    return [
-        variable.sparse_kernel
-        for variable in model.weights
-        if hasattr(variable, "sparse_kernel")
-    ]

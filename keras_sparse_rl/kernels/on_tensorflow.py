@@ -1,6 +1,17 @@
-"""One pass over memory for element-wise work on large kernels."""
+"""What TensorFlow does by ways of its own: one pass over memory, graphs.
 
-import tensorflow as tf
+On the other backends these functions do what is usual there.
+"""
+
+import contextlib
+
+import keras
+from keras import ops
+
+IS_TENSORFLOW = keras.backend.backend() == "tensorflow"
+
+if IS_TENSORFLOW:
+    import tensorflow as tf
 
 # Below this size starting a compiled kernel costs more than it saves.
 _SMALLEST_FUSED_SIZE = 2**16
@@ -23,12 +34,25 @@ def fused(function, tensor):
     Returns:
         `function`, or a compiled function of the same arguments.
     """
-    size = tensor.shape.num_elements()
     if (
-        tf.executing_eagerly()
+        not IS_TENSORFLOW
+        or tf.executing_eagerly()
         or tf.distribute.has_strategy()
-        or size is None
-        or size < _SMALLEST_FUSED_SIZE
     ):
         return function
+    size = tensor.shape.num_elements()
+    if size is None or size < _SMALLEST_FUSED_SIZE:
+        return function
     return tf.function(function, jit_compile=True, autograph=False)
+
+
+def as_tensor(x):
+    """A tensor of a variable's value, or of whatever a tensor is made of."""
+    if IS_TENSORFLOW:
+        return tf.convert_to_tensor(x)  # Keras' own leaves a tf.Variable one
+    return ops.convert_to_tensor(x)
+
+
+def lifted():
+    """Context in which variables are assigned outside of any graph."""
+    return tf.init_scope() if IS_TENSORFLOW else contextlib.nullcontext()

@@ -6,12 +6,15 @@ A weight is stored as `theta` and used as `w = theta * |theta|**(alpha - 1)`
 small ones hardly move.
 """
 
-import tensorflow as tf
+import keras
 from keras import ops
 
-from keras_sparse_rl.sparsity.fusion import fused
-from keras_sparse_rl.sparsity.masks import BACKWARD
-from keras_sparse_rl.sparsity.masks import FORWARD
+from keras_sparse_rl._checks import check_alpha
+from keras_sparse_rl.kernels.masks import BACKWARD
+from keras_sparse_rl.kernels.masks import FORWARD
+from keras_sparse_rl.kernels.on_tensorflow import IS_TENSORFLOW
+from keras_sparse_rl.kernels.on_tensorflow import as_tensor
+from keras_sparse_rl.kernels.on_tensorflow import fused
 
 _HALF_PRECISION = ("float16", "bfloat16")
 
@@ -35,7 +38,7 @@ def effective_weight(theta, alpha):
     >>> effective_weight([-3.0, 0.0, 0.5], alpha=2.0).numpy().tolist()
     [-9.0, 0.0, 0.25]
     """
-    theta = tf.convert_to_tensor(theta)
+    alpha, theta = check_alpha(alpha), as_tensor(theta)
     if alpha == 1:
         return theta
     return _in_float32(lambda x: x * _power(ops.absolute(x), alpha - 1), theta)
@@ -61,7 +64,7 @@ def theta_from_weight(weight, alpha):
     >>> theta_from_weight([-9.0, 0.0, 0.25], alpha=2.0).numpy().tolist()
     [-3.0, 0.0, 0.5]
     """
-    weight = tf.convert_to_tensor(weight)
+    alpha, weight = check_alpha(alpha), as_tensor(weight)
     if alpha == 1:
         return weight
     if alpha == 2:
@@ -90,7 +93,7 @@ def weight_gradient_factor(theta, alpha):
     >>> weight_gradient_factor([-3.0, 0.0, 0.5], alpha=2.0).numpy().tolist()
     [6.0, 0.0, 1.0]
     """
-    theta = tf.convert_to_tensor(theta)
+    alpha, theta = check_alpha(alpha), as_tensor(theta)
     if alpha == 1:
         return ops.ones_like(theta)
     return _in_float32(
@@ -124,9 +127,10 @@ def masked_weight(theta, mask, alpha, dtype=None, fuse=False):
     >>> masked_weight([-3.0, 2.0, 0.5], mask, alpha=2.0).numpy().tolist()
     [-9.0, 0.0, 0.0]
     """
-    theta = tf.convert_to_tensor(theta)
-    mask = tf.convert_to_tensor(mask)
-    dtype = dtype or theta.dtype
+    alpha, theta = check_alpha(alpha), as_tensor(theta)
+    mask, dtype = as_tensor(mask), dtype or theta.dtype
+    if not IS_TENSORFLOW:
+        return _masked_by_stopped_gradients(theta, mask, alpha, dtype)
 
     def forward(theta, mask):
         weight = ops.cast(effective_weight(_widen(theta), alpha), dtype)
@@ -153,6 +157,20 @@ def masked_weight(theta, mask, alpha, dtype=None, fuse=False):
     return masked(theta, mask)
 
 
+def _masked_by_stopped_gradients(theta, mask, alpha, dtype):
+    """The same numbers and gradient where `custom_gradient` has another form.
+
+    The second term is 0; its gradient is the factor in B. Differentiating the
+    power itself would give NaN at 0.
+    """
+    wide = ops.stop_gradient(_widen(theta))
+    used = ops.cast(has_bit(mask, FORWARD), wide.dtype)
+    trained = ops.cast(has_bit(mask, BACKWARD), wide.dtype)
+    value = ops.stop_gradient(effective_weight(wide, alpha) * used)
+    slope = ops.stop_gradient(weight_gradient_factor(wide, alpha) * trained)
+    return ops.cast(value + (_widen(theta) - wide) * slope, dtype)
+
+
 def weight_gradient(theta_gradient, theta, alpha):
     """Turns the gradient of `theta` into that of the effective weight.
 
@@ -170,9 +188,10 @@ def weight_gradient(theta_gradient, theta, alpha):
     >>> weight_gradient([6.0, 0.0], [3.0, 0.0], alpha=2.0).numpy().tolist()
     [1.0, 0.0]
     """
-    if alpha == 1:
-        return tf.convert_to_tensor(theta_gradient)
-    return tf.math.divide_no_nan(
+    theta_gradient = as_tensor(theta_gradient)
+    if check_alpha(alpha) == 1:
+        return theta_gradient
+    return ops.divide_no_nan(
         theta_gradient, weight_gradient_factor(theta, alpha)
     )
 
@@ -206,7 +225,7 @@ def _power(magnitude, exponent):
 
 
 def _widen(theta):
-    if theta.dtype.name in _HALF_PRECISION:
+    if keras.backend.standardize_dtype(theta.dtype) in _HALF_PRECISION:
         return ops.cast(theta, "float32")
     return theta
 

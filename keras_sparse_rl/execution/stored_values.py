@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from keras_sparse_rl.sparsity.masks import BACKWARD
-from keras_sparse_rl.sparsity.masks import FORWARD
-from keras_sparse_rl.sparsity.sparse_layout import SparseLayout
+from keras_sparse_rl.execution.sparse_layout import SparseLayout
+from keras_sparse_rl.kernels.masks import BACKWARD
+from keras_sparse_rl.kernels.masks import FORWARD
 
 
 def stored_values(theta, layout, reservoir=None):

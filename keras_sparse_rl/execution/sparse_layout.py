@@ -10,8 +10,8 @@ import dataclasses
 
 import numpy as np
 
-from keras_sparse_rl.sparsity.masks import BACKWARD
-from keras_sparse_rl.sparsity.masks import FORWARD
+from keras_sparse_rl.kernels.masks import BACKWARD
+from keras_sparse_rl.kernels.masks import FORWARD
 
 
 @dataclasses.dataclass(frozen=True)

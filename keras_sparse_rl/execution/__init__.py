@@ -1,0 +1,1 @@
+"""Sparse execution: only the weights in use are stored and multiplied."""
