@@ -33,16 +33,8 @@ def unlocked(layer):
 
 def forget(layer, name):
     """Takes a variable out of a layer, with the attribute that holds it."""
-    layer._untrack_variable(getattr(layer, name))  # as disabling LoRA does
+    layer._untrack_variable(getattr(layer, name))  # as Keras' LoRA does
     super(keras.layers.Layer, layer).__delattr__(name)
-
-
-def follow(layer, name, variable):
-    """Lets TensorFlow's checkpoints, which go by attributes, find a variable.
-
-    It must be one of the layer's variables already: Keras tracks it too.
-    """
-    super(keras.layers.Layer, layer).__setattr__(name, variable)
 
 
 def move_first(layer, variable):

@@ -3,7 +3,7 @@ import numpy as np
 from keras import ops
 
 from keras_sparse_rl._checks import check_alpha
-from keras_sparse_rl.kernels.keras_members import follow
+from keras_sparse_rl.kernels.checkpoints import follow
 from keras_sparse_rl.kernels.kernel import Kernel
 from keras_sparse_rl.kernels.masks import BACKWARD
 from keras_sparse_rl.kernels.masks import FORWARD
@@ -89,7 +89,7 @@ class SparseKernel(Kernel):
                 constraint=keras.constraints.get(constraint),
                 autocast=False,
             )
-            follow(layer, f"_{prefix}theta", theta)
+            follow(layer, f"{prefix}theta", theta)
         self.theta = theta
         self._dtype = theta.dtype
 
@@ -109,8 +109,10 @@ class SparseKernel(Kernel):
             trainable=False,
             autocast=False,
         )
-        self.mask_attribute = f"_{prefix}mask"
-        follow(layer, self.mask_attribute, self.mask)
+        # By number: names of layers, and so of kernels, may count on.
+        number = sum(name.startswith("__mask_") for name in vars(layer))
+        self.mask_attribute = f"__mask_{number}"
+        follow(layer, f"mask_{number}", self.mask)
         self.register()
 
     def register(self):

@@ -10,6 +10,7 @@ from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl._checks import check_per_step
 from keras_sparse_rl._checks import check_share
 from keras_sparse_rl._checks import fits
+from keras_sparse_rl.kernels.checkpoints import follow_lists
 from keras_sparse_rl.layers.attention_window import EMPTY_SLOT
 from keras_sparse_rl.layers.attention_window import episode_mask
 from keras_sparse_rl.layers.attention_window import episode_numbers
@@ -174,6 +175,7 @@ class GTrXL(HoldsProjections):
             self._input_projection.build(inputs_shape)
         for block in self._blocks:
             block.build((*inputs_shape[:-1], self.width))
+        follow_lists(self)
 
     def _make_input_projection(self, features):
         if features == self.width:

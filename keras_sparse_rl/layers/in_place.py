@@ -7,6 +7,7 @@ import types
 import keras
 
 from keras_sparse_rl import layers
+from keras_sparse_rl.kernels.checkpoints import follow_lists
 from keras_sparse_rl.kernels.keras_members import forget
 from keras_sparse_rl.kernels.keras_members import renew_call_signature
 from keras_sparse_rl.kernels.keras_members import sublayers
@@ -75,6 +76,11 @@ class InPlace(PowerpropKernels):
         else:
             _restore_after_build(layer, config["sparse"])
         return layer
+
+    def __reduce__(self):
+        # The class is made at run time, so pickle cannot look it up by name.
+        load, arguments = super().__reduce__()
+        return getattr(self.plain_class, load.__name__), arguments
 
     def quantize(self, *args, **kwargs):
         """Refused: quantization replaces plain kernels."""
@@ -145,6 +151,7 @@ def in_place_class(plain):
         "__qualname__": plain.__qualname__,
         "__doc__": plain.__doc__,
         "plain_class": plain,
+        "__init__": plain.__init__,  # Keras looks at its signature
         "call": with_effective_kernels(plain.call),
     }
     derived = types.new_class(
@@ -239,6 +246,7 @@ def watch_inside(root):
         root: Keras layer.
     """
     for part in layers_inside(root):
+        follow_lists(part)
         if isinstance(part, InPlace):
             kernels = {
                 id(kernel): kernel

@@ -140,7 +140,6 @@ def adopt(layer, matrices, alpha):
         alpha: float, the exponent.
     """
     names = collections.Counter(v.name for v, _ in matrices)
-    kernels = list(layer._powerprop_kernels)
     for variable, owner in matrices:
         kernel = kernel_of(variable)
         if kernel is None:
@@ -155,8 +154,8 @@ def adopt(layer, matrices, alpha):
                 name=name if len(matrices) > 1 else None,
                 theta=variable,
             )
-        kernels.append(kernel)
-    layer._powerprop_kernels = tuple(kernels)
+        # One by one, so that all that were made can be taken back.
+        layer._powerprop_kernels = (*layer._powerprop_kernels, kernel)
 
 
 def own_kernels(layer):
@@ -180,8 +179,10 @@ def check_exponents(layer, found):
     if found is None:
         raise ValueError(
             f"The file holds the weights of a plain layer for '{layer.name}', "
-            "which is sparse. Load them into the plain model first, then "
-            "make it sparse: model.load_weights(path); sparsify(model)."
+            "which is sparse, or none. Load them into the plain model first, "
+            "then make it sparse: model.load_weights(path); sparsify(model). "
+            "If the file is a sparse model's, build that one, with the "
+            f"exponents it was saved with (here alpha={expected})."
         )
     found = np.array(found).tolist()
     if found != expected:

@@ -2,6 +2,7 @@ import functools
 import inspect
 
 from keras_sparse_rl._checks import check_alpha
+from keras_sparse_rl.kernels.checkpoints import follow_lists
 from keras_sparse_rl.kernels.kernel import kernel_of
 from keras_sparse_rl.kernels.matrices import layers_inside
 from keras_sparse_rl.kernels.scope import is_read_inside
@@ -132,7 +133,8 @@ class EffectiveAttribute:
         kernel = kernel_of(variable)
         if kernel is None or is_read_inside(kernel):
             return variable
-        return kernel.value()
+        # In another layer's call, the precision of that call.
+        return kernel.value(variable.dtype)
 
     def __set__(self, layer, value):
         vars(layer)[self.name] = value
@@ -198,7 +200,10 @@ def _build(keras_build):
     def build(self, *args, **kwargs):
         keras_build(self, *args, **kwargs)
         if not self._powerprop_kernels:
-            adopt(self, matrices_in(layers_inside(self)), self.alpha)
+            inside = layers_inside(self)
+            adopt(self, matrices_in(inside), self.alpha)
+            for part in inside[1:]:
+                follow_lists(part)
 
     return build
 

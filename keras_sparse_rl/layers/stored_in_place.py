@@ -110,5 +110,5 @@ def _drop_values(layer):
     kernel = layer.sparse_kernel
     kernel.release()
     for name in ("theta", *vars(kernel.layout)):
-        forget(layer, f"_{name}")
+        forget(layer, f"__{name}")
     del layer._powerprop_kernels

@@ -93,8 +93,11 @@ def convert(model, spared, arguments, undo):
     return list(new.values())
 
 
-def forget_traces(model):
-    """Drops compiled functions: they read matrices as they were.
+def uncompile(model):
+    """Drops what read matrices as they were: graphs, and the optimizer.
+
+    An optimizer keeps slots by variable, and Powerprop what it found of
+    kernels when it was built.
 
     Args:
         model: Keras model or layer.
@@ -104,6 +107,8 @@ def forget_traces(model):
             part.train_function = None
             part.test_function = None
             part.predict_function = None
+            part.compiled = False
+            part.optimizer = None
 
 
 def _exchange_execution(layer, arguments, undo):

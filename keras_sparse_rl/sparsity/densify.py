@@ -8,7 +8,7 @@ from keras_sparse_rl.layers.in_place import make_plain
 from keras_sparse_rl.layers.powerprop_kernels import PowerpropKernels
 from keras_sparse_rl.layers.powerprop_kernels import own_kernels
 from keras_sparse_rl.layers.stored_in_place import to_matrix
-from keras_sparse_rl.sparsity.conversion import forget_traces
+from keras_sparse_rl.sparsity.conversion import uncompile
 from keras_sparse_rl.sparsity.model_checks import check_model
 
 
@@ -68,4 +68,4 @@ def densify(model):
             make_plain(layer)
         elif isinstance(layer, HoldsProjections):
             layer.alpha = None
-    forget_traces(model)
+    uncompile(model)

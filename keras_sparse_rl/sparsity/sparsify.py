@@ -6,7 +6,7 @@ from keras_sparse_rl._checks import check_density
 from keras_sparse_rl.kernels.masks import topk_mask
 from keras_sparse_rl.sparsity.conversion import SparseArguments
 from keras_sparse_rl.sparsity.conversion import convert
-from keras_sparse_rl.sparsity.conversion import forget_traces
+from keras_sparse_rl.sparsity.conversion import uncompile
 from keras_sparse_rl.sparsity.matrix_choice import named_matrices
 from keras_sparse_rl.sparsity.matrix_choice import spared_matrices
 from keras_sparse_rl.sparsity.matrix_choice import told_coverage
@@ -109,6 +109,6 @@ def sparsify(
         if share < 1:
             used = topk_mask(abs(kernel.weight()), share)
             kernel.assign_masks(used, used)
-    forget_traces(model)
+    uncompile(model)
     if verbose:
         print(told_coverage(model, spared))

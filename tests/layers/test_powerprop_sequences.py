@@ -12,6 +12,8 @@ from keras_sparse_rl.callbacks import SET
 from keras_sparse_rl.callbacks import MagnitudePruning
 from keras_sparse_rl.callbacks import RigL
 from keras_sparse_rl.callbacks import TopKAST
+from keras_sparse_rl.kernels.kernel import kernel_of
+from keras_sparse_rl.kernels.matrices import layers_inside
 from keras_sparse_rl.layers import sparse_kernels
 from keras_sparse_rl.optimizers import Powerprop
 from keras_sparse_rl.sparsity import PolynomialSchedule
@@ -296,7 +298,9 @@ def test_export_densify_and_lengths(trained, tmp_path):
     model, _, _ = trained
     model.export(str(tmp_path), verbose=False)
     served = tf.saved_model.load(str(tmp_path))
-    dense = densify(model)
+    dense = keras.models.clone_model(model)
+    dense.set_weights(model.get_weights())
+    densify(dense)
     kinds = [type(layer).__name__ for layer in dense.layers[1:]]
     assert kinds == ["MultiHeadAttention", "LSTM", "Dense"]
     assert not sparse_kernels(dense)
@@ -424,21 +428,28 @@ def wrapped():
     return keras.Model(inputs, outputs(x))
 
 
-def test_sparsify_goes_through_wrappers_and_back(recwarn):
+def test_sparsify_goes_through_wrappers_and_back(recwarn, tmp_path):
     model = wrapped()
-    sparse = sparsify(model, alpha=2.5)
-    np.testing.assert_allclose(sparse(X), model(X), atol=1e-6)
-    names = {kernel.layer.name for kernel in sparse_kernels(sparse)}
+    before = [(type(layer), layer.name) for layer in layers_inside(model)]
+    expected = model(X)
+    sparsify(model, alpha=2.5, verbose=0)
+    np.testing.assert_allclose(model(X), expected, atol=1e-6)
+    names = {kernel.layer.name for kernel in sparse_kernels(model)}
     assert {"forward_gru", "backward_gru", "dense", "inner"} <= names
     assert {"reset", "ppr", "widen", "query"} <= names and "out" not in names
     assert not [w for w in recwarn if "stay dense" in str(w.message)]
-    prune(sparse, 0.4)
-    dense = densify(sparse)
-    assert not sparse_kernels(dense)
-    np.testing.assert_allclose(dense(X), sparse(X), atol=1e-6)
-    assert np.abs(np.array(sparse(X)) - model(X)).max() > 0
-    for a, b in zip(model.layers[1:], dense.layers[1:], strict=True):
-        assert type(a) is type(b) and a.name == b.name
+    prune(model, 0.4)
+    pruned = model(X)
+    assert np.abs(np.array(pruned) - expected).max() > 0
+    path = tmp_path / "model.keras"
+    model.save(path)
+    loaded = keras.models.load_model(path)
+    np.testing.assert_array_equal(loaded(X), pruned)
+    densify(model)
+    assert not sparse_kernels(model)
+    np.testing.assert_allclose(model(X), pruned, atol=1e-6)
+    after = [(type(layer), layer.name) for layer in layers_inside(model)]
+    assert after == before
 
 
 def test_densities_name_wrappers_and_what_is_in_them():
@@ -454,16 +465,17 @@ def test_densities_name_wrappers_and_what_is_in_them():
             keras.layers.TimeDistributed(keras.layers.Dense(2, name="out")),
         ]
     )
+    with pytest.raises(ValueError, match="no such layer"):
+        sparsify(model, densities={"forward": 0.5})
     densities = {"both": 0.5, "inner": 0.25, "out": 0.5}
+    sparsify(model, densities=densities, verbose=0)
     shares = {
         kernel.short_name: kernel.forward_mask().mean()
-        for kernel in sparse_kernels(sparsify(model, densities=densities))
+        for kernel in sparse_kernels(model)
     }
     for name in ("forward_rnn/kernel", "backward_rnn/recurrent_kernel"):
         assert abs(shares[name] - 0.5) < 0.07
     assert shares["inner"] == 0.25 and shares["out"] == 0.5
-    with pytest.raises(ValueError, match="no such layer"):
-        sparsify(model, densities={"forward": 0.5})
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -471,7 +483,7 @@ class OwnCell(keras.layers.SimpleRNNCell):
     pass
 
 
-def test_what_stays_dense_is_said_by_name():
+def test_cells_of_ones_own_are_sparse_ready():
     model = keras.Sequential(
         [
             keras.Input((3, 5)),
@@ -482,17 +494,22 @@ def test_what_stays_dense_is_said_by_name():
             keras.layers.Dense(2),
         ]
     )
-    with pytest.warns(UserWarning, match="own.*own_reset.*transposed"):
-        sparse = sparsify(model)
-    assert {k.layer.name for k in sparse_kernels(sparse)} == {"lstm"}
-    np.testing.assert_allclose(sparse(X), model(X), atol=1e-6)
-    with pytest.raises(ValueError, match="'own'.*cannot turn"):
-        sparsify(model, densities={"own": 0.5})
+    expected = model(X)
+    sparsify(model, alpha=2.0, densities={"own": 0.5}, verbose=0)
+    names = {k.layer.name for k in sparse_kernels(model)}
+    assert names == {"own", "own_reset", "transposed", "lstm"}
+    prune(model, 1.0)
+    np.testing.assert_allclose(model(X), expected, atol=1e-6)
     for kind in (layers.PowerpropRNN, layers.ResettableRNN):
-        with pytest.raises(ValueError, match="OwnCell"):
-            kind(OwnCell(3), alpha=2.0)
-    with pytest.raises(ValueError, match="OwnCell"):
-        layers.PPRCore(3, cell=OwnCell(3), alpha=2.0)
+        layer = kind(OwnCell(3), alpha=2.0)
+        layer(X)
+        assert [k.name for k in layer.sparse_kernels] == [
+            "kernel",
+            "recurrent_kernel",
+        ]
+    core = layers.PPRCore(3, cell=OwnCell(3), alpha=2.0)
+    core(X)
+    assert len(core.sparse_kernels) == 8
 
 
 @pytest.mark.parametrize("gating", ["gru", "highway"])
@@ -502,9 +519,9 @@ def test_every_projection_of_gtrxl_is_sparse_ready(gating):
     dense = [
         v.name
         for v in layer.trainable_variables
-        if len(v.shape) > 1 and not hasattr(v, "sparse_kernel")
+        if len(v.shape) > 1 and kernel_of(v) is None
     ]
-    assert sorted(dense) == ["u", "v"]  # biases of each head
+    assert sorted(dense) == ["u_bias", "v_bias"]
 
 
 def test_memories_of_agents_act_as_they_train():

@@ -11,8 +11,9 @@ from keras_sparse_rl.callbacks import RigL
 from keras_sparse_rl.callbacks import StaticSparsity
 from keras_sparse_rl.callbacks import TopKAST
 from keras_sparse_rl.execution import choice as execution
+from keras_sparse_rl.execution import reservoir
+from keras_sparse_rl.layers import PowerpropDense
 from keras_sparse_rl.layers import SparseDense
-from keras_sparse_rl.layers import reservoir
 from keras_sparse_rl.layers import sparse_kernels
 from keras_sparse_rl.optimizers import Powerprop
 from keras_sparse_rl.sparsity import densify
@@ -49,8 +50,15 @@ def sparse_network(alpha=1.0, density=0.2, backward_density=0.4, **arguments):
     ]
     model = keras.Sequential([keras.Input((10,)), *layers])
     for old, new in zip(dense_network(alpha).layers, layers):
-        new.sparse_kernel.copy_from(old)
+        new.sparse_kernel.take(old.sparse_kernel.dense_theta())
     return model
+
+
+def copied(model):
+    """A plain model of the same kind and weights."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def compiled(model, optimizer=None, **arguments):
@@ -217,7 +225,7 @@ def test_other_precisions(policy):
     keras.config.set_dtype_policy(policy)
     model = sparse_network()
     for old, new in zip(float32.layers, model.layers):
-        new.sparse_kernel.copy_from(old)
+        new.sparse_kernel.take(old.sparse_kernel.dense_theta())
     y = keras.ops.cast(model(X), "float32")
     assert model.layers[0].compute_dtype == model(X).dtype
     tolerance = {"float64": 1e-5, "mixed_float16": 5e-3}.get(policy, 5e-2)
@@ -241,7 +249,9 @@ def test_axes_and_activations_are_those_of_dense(activation):
     inputs = keras.Input((None, 7))
     model = keras.Model(inputs, layer(inputs))
     layer.bias.assign(np.arange(6.0))
-    plain = densify(model)
+    plain = keras.models.clone_model(model)
+    plain.set_weights(model.get_weights())
+    densify(plain)
     for shape in ((1, 1, 7), (3, 5, 7)):
         x = np.random.default_rng(0).normal(size=shape).astype("float32")
         np.testing.assert_allclose(model(x), plain(x), rtol=1e-5, atol=1e-6)
@@ -304,8 +314,15 @@ def test_to_sparse_execution_and_back():
             keras.layers.Dense(4, name="logits"),
         ]
     )
-    sparse = sparsify(
-        model, 2.0, {"second": 0.5}, execution="sparse", density=0.25
+    plain = copied(model)
+    sparse = copied(model)
+    sparsify(
+        sparse,
+        2.0,
+        {"second": 0.5},
+        execution="sparse",
+        density=0.25,
+        verbose=0,
     )
     assert [type(layer).__name__ for layer in sparse.layers] == [
         "SparseDense",
@@ -313,18 +330,38 @@ def test_to_sparse_execution_and_back():
         "Dense",
     ]
     assert [layer.backward_density for layer in sparse.layers[:2]] == [0.5, 1]
-    masked = sparsify(model, 2.0, {"hidden": 0.25, "second": 0.5})
-    again = sparsify(sparse)  # in dense execution, masks and all
-    for a, b, c in zip(*map(sparse_kernels, (sparse, masked, again))):
+    masked = copied(model)
+    sparsify(masked, 2.0, {"hidden": 0.25, "second": 0.5}, verbose=0)
+    outputs = sparse(X)
+    for a, b in zip(sparse_kernels(sparse), sparse_kernels(masked)):
         np.testing.assert_array_equal(a.forward_mask(), b.forward_mask())
         np.testing.assert_array_equal(a.mask.shape, a.theta.shape)
-        np.testing.assert_array_equal(a.backward_mask(), c.backward_mask())
         np.testing.assert_allclose(a.weight(), b.weight(), rtol=1e-5)
-        np.testing.assert_array_equal(a.dense_theta(), c.theta)
-    back = sparsify(again, execution="sparse")
-    for other in (masked, again, back, densify(sparse)):
-        np.testing.assert_allclose(sparse(X), other(X), rtol=1e-4, atol=1e-5)
-    assert type(densify(sparse).layers[0]) is keras.layers.Dense
+    before = [
+        (k.dense_theta(), k.forward_mask(), k.backward_mask())
+        for k in sparse_kernels(sparse)
+    ]
+    sparsify(sparse, verbose=0)  # in dense execution, masks and all
+    assert type(sparse.layers[0]) is PowerpropDense
+    for kind in ("sparse", "dense", "sparse"):
+        sparsify(sparse, execution=kind, verbose=0)
+        np.testing.assert_allclose(sparse(X), outputs, rtol=1e-4, atol=1e-5)
+        for kernel, kept in zip(sparse_kernels(sparse), before):
+            found = (
+                kernel.dense_theta(),
+                kernel.forward_mask(),
+                kernel.backward_mask(),
+            )
+            for x, y in zip(found, kept):
+                np.testing.assert_array_equal(x, y)
+    densify(sparse)
+    np.testing.assert_allclose(masked(X), outputs, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(sparse(X), outputs, rtol=1e-4, atol=1e-5)
+    assert [type(layer) for layer in sparse.layers] == [
+        type(layer) for layer in plain.layers
+    ]
+    for a, b in zip(sparse.weights, plain.weights, strict=True):
+        assert a.name == b.name and a.shape == b.shape
 
 
 def test_the_measured_execution(monkeypatch):

@@ -239,7 +239,7 @@ def test_users_own_exclusions_from_decay_hold():
     model = linear(2)
     model.layers[0].bias = None
     rule = Powerprop(keras.optimizers.AdamW(0.01, weight_decay=0.5))
-    rule.exclude_from_weight_decay(var_names=["theta"])
+    rule.exclude_from_weight_decay(var_names=["kernel"])
     model.compile(rule, "mse")
     model.fit(X, Y, batch_size=16, epochs=4, verbose=0)
     plain = lambda: keras.optimizers.Adam(0.01)  # noqa: E731
