@@ -45,6 +45,11 @@ BENCHMARKS = (
     Benchmark("small_costs", quick=("--runs", "2")),
     Benchmark("step_cost", quick=("--turns", "101")),
     Benchmark(
+        "coverage",
+        quick=("own_matrices", "gru_seq2seq"),
+        optional={"--hub": "hub_python"},
+    ),
+    Benchmark(
         "sparse_step",
         quick=("layer", "memory", "predict", "--turns", "3", "--threads", "1"),
         optional={"--peers": "sparse_torch_python"},
@@ -110,6 +115,7 @@ GIVEN = {
     "sb3_python": "Python with sb3-contrib and popgym",
     "jaxpruner": "checkout of jaxpruner",
     "jax_python": "Python with jax 0.4.20",
+    "hub_python": "Python with keras-hub",
 }
 
 

@@ -111,12 +111,10 @@ def train(block_size, seed, data, epochs):
     (x, y), (x_test, y_test) = data
     keras.utils.set_random_seed(seed)
     layers = [keras.layers.Dense(units, "relu") for units in (300, 100)]
-    model = sparsify(
-        keras.Sequential(
-            [keras.Input((784,)), *layers, keras.layers.Dense(10)]
-        ),
-        alpha=1.5,
+    model = keras.Sequential(
+        [keras.Input((784,)), *layers, keras.layers.Dense(10)]
     )
+    sparsify(model, alpha=1.5, verbose=0)
     steps = epochs * -(-len(x) // 128)
     rate = keras.optimizers.schedules.CosineDecay(3e-3, steps)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -86,7 +86,8 @@ def run(method, density, seed, data, steps):
     """Trains one model; its figures as a dict."""
     num_symbols, parts = data
     keras.utils.set_random_seed(seed)
-    model = sparsify(language_model(num_symbols, WIDTH))
+    model = language_model(num_symbols, WIDTH)
+    sparsify(model, verbose=0)
     callbacks = []
     if method == "narrow":
         # As many as `sparse` uses, with embedding, output and biases.
@@ -94,7 +95,8 @@ def run(method, density, seed, data, steps):
         used = sparsity_summary(model, print_fn=None)["total"]["used"]
         width = narrow_width(num_symbols, used)
         keras.utils.set_random_seed(seed)
-        model = sparsify(language_model(num_symbols, width))
+        model = language_model(num_symbols, width)
+        sparsify(model, verbose=0)
     if method == "sparse":
         # B is A: Adam moves a weight that is trained but not in use as fast
         # as all others, so that A would follow its noise. What leaves A are
@@ -137,7 +139,7 @@ def run(method, density, seed, data, steps):
         "bits": model.evaluate(x, y, BATCH, verbose=0)[1],
         "training_bits": history["bits_per_character"],
         "parameters": total["used"],
-        "density": total["density"],
+        "density": total["density_of_sparse_kernels"],
         "seconds": seconds,
     }
 

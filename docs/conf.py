@@ -34,12 +34,17 @@ def write_reference(app):
     """A page a module, of the docstrings of all its public names."""
     folder = HERE / "reference"
     folder.mkdir(exist_ok=True)
+    documented = []
     for name in make_api.MODULES:
         module = importlib.import_module(f"keras_sparse_rl.{name}")
         lines = [name, "=" * len(name), ""]
         for public, value in make_api.public_names(module):
             kind = "class" if isinstance(value, type) else "function"
-            lines += [f".. auto{kind}:: keras_sparse_rl.{name}.{public}", ""]
+            lines.append(f".. auto{kind}:: keras_sparse_rl.{name}.{public}")
+            if value in documented:  # `layers` offers what `kernels` does
+                lines.append("   :no-index:")
+            documented.append(value)
+            lines.append("")
         (folder / f"{name}.rst").write_text("\n".join(lines))
 
 

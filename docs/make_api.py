@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 MODULES = {
     "layers": "Layers of Keras models: sparse-ready ones, and memories.",
+    "kernels": "The contract of a sparse matrix, and how to find one.",
     "callbacks": "For `fit`, and for `agents.train`.",
     "optimizers": "",
     "sparsity": "Masks, densities and schedules; tools for whole models.",

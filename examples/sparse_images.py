@@ -142,7 +142,8 @@ def one_shot(data, alphas, epochs, logs):
     small = keras.initializers.VarianceScaling(0.1)
     for alpha in alphas:
         # "logits": 1.0 gives the last layer an exponent too.
-        model = sparsify(lenet(small), alpha=alpha, densities={"logits": 1.0})
+        model = lenet(small)
+        sparsify(model, alpha=alpha, densities={"logits": 1.0}, verbose=0)
         optimizer = adam(ALPHAS[alpha], epochs, data)
         train(model, optimizer, data, epochs, logs / f"lenet-alpha{alpha}")
         curves[alpha] = accuracy_when_pruned(model, data)
@@ -162,7 +163,8 @@ def always_sparse(data, epochs, logs):
             logs / f"{name}-dense",
         )
         for density in SPARSE_DENSITIES:
-            model = sparsify(create(), alpha=2.0, densities={"logits": 1.0})
+            model = create()
+            sparsify(model, alpha=2.0, densities={"logits": 1.0}, verbose=0)
             accuracies[name, density] = train(
                 model,
                 adam(6e-3, epochs, data),

@@ -10,6 +10,7 @@ from keras_sparse_rl import callbacks
 from keras_sparse_rl import continual
 from keras_sparse_rl import distribution
 from keras_sparse_rl import gradients
+from keras_sparse_rl import kernels
 from keras_sparse_rl import layers
 from keras_sparse_rl import losses
 from keras_sparse_rl import meta

@@ -172,8 +172,9 @@ plt.show()
 # ## For a model of your own
 #
 # A larger `alpha` is sparser and needs a smaller learning rate; 1.5 to 3 are
-# good starts. `sparsify` turns an existing Keras model, and `densify` turns it
-# back, with the zeros baked in, into one that loads without this package.
+# good starts. `sparsify` makes an existing Keras model sparse-ready, in place;
+# `densify` makes it plain again, with the zeros baked in, and it loads without
+# this package.
 
 # %%
 mine = keras.Sequential(
@@ -184,7 +185,7 @@ mine = keras.Sequential(
         keras.layers.Dense(10),
     ]
 )
-sparse = sparsify(mine, alpha=2.0, densities={mine.layers[-1]: 1.0})
-prune(sparse, 0.2)
-summary = sparsity_summary(sparse)
-dense_again = densify(sparse)
+sparsify(mine, alpha=2.0, densities={mine.layers[-1]: 1.0}, verbose=0)
+prune(mine, 0.2)
+summary = sparsity_summary(mine)
+densify(mine)

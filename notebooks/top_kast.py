@@ -90,7 +90,8 @@ STEPS = EPOCHS * -(-len(x) // 60)
 
 def train(callbacks, alpha=1.5, rate=4e-3):
     """Three lines make a Keras model sparse: sparsify, Powerprop, TopKAST."""
-    model = sparsify(network(), alpha=alpha, densities={"logits": 1.0})
+    model = network()
+    sparsify(model, alpha=alpha, densities={"logits": 1.0}, verbose=0)
     schedule = keras.optimizers.schedules.CosineDecay(rate, STEPS)
     model.compile(
         Powerprop(keras.optimizers.Adam(schedule)),

@@ -113,9 +113,10 @@ def train(everything):
         agent = agents.ActorCriticAgent(*specs, model, optimizer, **common)
     else:
         callbacks.insert(0, TopKAST(DENSITY, refresh_every=10))
+        sparsify(model, alpha=1.5, verbose=0)
         agent = agents.KLRegularizedAgent(  # towards a default policy
             *specs,
-            sparsify(model, alpha=1.5),  # of Powerprop layers
+            model,
             Powerprop(optimizer),
             agents.default_policy_model(  # which sees the last pull alone
                 {"previous_action": observation["previous_action"]}, action

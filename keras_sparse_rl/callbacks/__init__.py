@@ -11,3 +11,17 @@ from keras_sparse_rl.callbacks.sparsity_callback import SparsityCallback
 from keras_sparse_rl.callbacks.static_sparsity import StaticSparsity
 from keras_sparse_rl.callbacks.top_kast import TopKAST
 from keras_sparse_rl.callbacks.train_step_callback import TrainStepCallback
+
+__all__ = [
+    "BayesRegret",
+    "DenseGradients",
+    "DropAndGrow",
+    "GradientCosine",
+    "MagnitudePruning",
+    "RigL",
+    "SET",
+    "SparsityCallback",
+    "StaticSparsity",
+    "TopKAST",
+    "TrainStepCallback",
+]

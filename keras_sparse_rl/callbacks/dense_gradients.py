@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl.callbacks.inner_optimizer import inner_optimizer
 from keras_sparse_rl.callbacks.train_step_callback import TrainStepCallback
 
@@ -16,6 +17,9 @@ class DenseGradients(TrainStepCallback):
     Args:
         every: int; measured before the steps with `iterations + 1` divisible
             by it, that is once before each refresh.
+
+    Raises:
+        ValueError: if `every` is no whole number of at least 1.
 
     Example:
 
@@ -35,7 +39,7 @@ class DenseGradients(TrainStepCallback):
 
     def __init__(self, every):
         super().__init__()
-        self.every = every
+        self.every = check_integer("every", every)
         self.kernels = []
         self._sums = {}
 

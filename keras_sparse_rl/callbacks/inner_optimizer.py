@@ -1,4 +1,4 @@
-import keras
+from keras_sparse_rl.optimizers.kernel_slots import without_wrapper
 
 
 def inner_optimizer(model):
@@ -7,10 +7,7 @@ def inner_optimizer(model):
     It is what counts the steps: in Keras 3.8 the wrapper's own `iterations`
     stay 0.
     """
-    optimizer = model.optimizer
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        return optimizer.inner_optimizer
-    return optimizer
+    return without_wrapper(model.optimizer)
 
 
 def steps_taken(model):

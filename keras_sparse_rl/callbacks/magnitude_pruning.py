@@ -2,12 +2,12 @@ import warnings
 
 import numpy as np
 
-from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_density
 from keras_sparse_rl.callbacks.sparsity_callback import SparsityCallback
-from keras_sparse_rl.kernels.masks import global_topk_masks
 from keras_sparse_rl.kernels.masks import keep_count
 from keras_sparse_rl.sparsity.constant_schedule import ConstantSchedule
+from keras_sparse_rl.sparsity.mask_choice import check_scope
+from keras_sparse_rl.sparsity.mask_choice import choose_masks
 from keras_sparse_rl.sparsity.polynomial_schedule import PolynomialSchedule
 from keras_sparse_rl.sparsity.selection import kernel_densities
 
@@ -34,7 +34,7 @@ class MagnitudePruning(SparsityCallback):
             optimizer, over several calls of `fit`.
         refresh_every: int, optimizer steps between two prunings.
         scope: `"layer"` ranks within each kernel, `"global"` over all of
-            them together.
+            them together. One weight, or block, of each stays in any case.
         densities: with `scope="layer"`, how the density is shared out:
             `"uniform"`, `"erk"`, or a dict of layer, or layer name, to the
             density that layer ends with.
@@ -65,13 +65,7 @@ class MagnitudePruning(SparsityCallback):
         if not isinstance(schedule, (ConstantSchedule, PolynomialSchedule)):
             schedule = ConstantSchedule(check_density("schedule", schedule))
         self.schedule = schedule
-        self.scope = check_choice("scope", scope, ("layer", "global"))
-        if scope == "global" and densities != "uniform":
-            raise ValueError(
-                "scope='global' ranks all weights together, so no layer has "
-                f"a density of its own. Received: densities={densities!r}. "
-                "Drop it or use scope='layer'."
-            )
+        self.scope = check_scope(scope, densities)
 
     def begin(self):
         end = self.schedule.end_step
@@ -114,7 +108,8 @@ class MagnitudePruning(SparsityCallback):
         kept = [self.count(kernel.forward_mask()) for kernel in kernels]
         if self.scope == "global":
             size = sum(self.keep_count(kernel, 1.0) for kernel in kernels)
-            return sum(kept) > keep_count(density, size)
+            fewest = len(self.kernels)  # one of each kernel stays
+            return sum(kept) > max(fewest, keep_count(density, size))
         shares = self._shares(density).values()
         return any(
             count > self.keep_count(kernel, share)
@@ -130,16 +125,9 @@ class MagnitudePruning(SparsityCallback):
             name: np.where(kernel.forward_mask(), abs(kernel.weight()), -1.0)
             for name, kernel in self.kernels.items()
         }
-        if self.scope == "global":
-            kept = global_topk_masks(
-                list(scores.values()), density, self.block_size
-            )
-            masks = dict(zip(scores, kept))
-        else:
-            shares = self._shares(density)
-            masks = {
-                name: self.top(scores[name], shares[name]) for name in scores
-            }
+        masks = choose_masks(
+            scores, density, self.scope, self._shares(density), self.block_size
+        )
         # With several schedules in a row a weight stays pruned.
         masks = {name: masks[name] & (scores[name] >= 0) for name in masks}
         return {

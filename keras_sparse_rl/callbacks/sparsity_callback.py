@@ -8,6 +8,8 @@ from keras_sparse_rl.callbacks.inner_optimizer import steps_taken
 from keras_sparse_rl.kernels.blocks import used_blocks
 from keras_sparse_rl.kernels.masks import keep_count
 from keras_sparse_rl.kernels.masks import topk_mask
+from keras_sparse_rl.optimizers.kernel_slots import kernel_slots
+from keras_sparse_rl.optimizers.kernel_slots import knows_kernels
 from keras_sparse_rl.optimizers.powerprop import powerprop_advice
 from keras_sparse_rl.sparsity.selection import find_sparse_kernels
 from keras_sparse_rl.sparsity.selection import resolve_names
@@ -112,11 +114,11 @@ class SparsityCallback(keras.callbacks.Callback):
         self.on_train_end()
 
     def on_train_begin(self, logs=None):
-        self.kernels = {
-            name: kernel
-            for name, kernel in find_sparse_kernels(self.model).items()
-            if kernel.layer.trainable
-        }
+        found, frozen = find_sparse_kernels(self.model), {}
+        self.kernels = {}
+        for name, kernel in found.items():
+            group = self.kernels if kernel.layer.trainable else frozen
+            group[name] = kernel
         if not self.kernels:
             raise ValueError(
                 f"All sparse layers of model '{self.model.name}' have "
@@ -124,7 +126,7 @@ class SparsityCallback(keras.callbacks.Callback):
                 "layer.trainable = True before compiling."
             )
         if isinstance(self.densities, dict):
-            resolve_names(self.kernels, self.densities)
+            resolve_names(self.kernels, self.densities, frozen)
         if getattr(self.model, "optimizer", None) is None:
             raise ValueError(
                 f"{type(self).__name__} counts the steps of model.optimizer, "
@@ -172,15 +174,12 @@ class SparsityCallback(keras.callbacks.Callback):
 
     def refresh(self, step):
         """Puts new masks in place, whatever the step."""
-        optimizer = inner_optimizer(self.model)
-        find_slots = getattr(
-            optimizer, "sparse_kernel_slots", lambda kernel: {}
-        )
         replaced = kept = 0
         for name, (forward, backward) in self.new_masks(step).items():
             kernel = self.kernels[name]
             grown = forward & ~kernel.forward_mask()
-            kernel.assign_masks(forward, backward, find_slots(kernel))
+            slots = kernel_slots(self.model.optimizer, kernel)
+            kernel.assign_masks(forward, backward, slots)
             if self.grows_from_zero and grown.any() and not self._is_first:
                 kernel.reset(grown)
             self._kept[name] = _counts(forward, backward)
@@ -257,7 +256,7 @@ def require_powerprop(callback, reason):
         reason: str, what the callback needs an optimizer to do.
     """
     optimizer = inner_optimizer(callback.model)
-    if not hasattr(optimizer, "sparse_kernel_slots"):
+    if not knows_kernels(optimizer):
         raise ValueError(
             f"{type(callback).__name__} needs an optimizer that {reason}, and "
             f"{type(optimizer).__name__} does not. "

@@ -6,3 +6,12 @@ from keras_sparse_rl.continual.mask_search import sparsest
 from keras_sparse_rl.continual.packnet import PackNet
 from keras_sparse_rl.continual.task_callback import TaskCallback
 from keras_sparse_rl.continual.task_model import TaskModel
+
+__all__ = [
+    "EfficientPackNet",
+    "PackNet",
+    "TaskCallback",
+    "TaskModel",
+    "packnet_mask",
+    "sparsest",
+]

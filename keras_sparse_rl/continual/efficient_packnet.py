@@ -5,8 +5,8 @@ from keras_sparse_rl._checks import check_share
 from keras_sparse_rl.continual.mask_search import check_densities
 from keras_sparse_rl.continual.mask_search import sparsest
 from keras_sparse_rl.continual.task_callback import TaskCallback
-from keras_sparse_rl.kernels.masks import global_topk_masks
-from keras_sparse_rl.kernels.masks import topk_mask
+from keras_sparse_rl.sparsity.mask_choice import check_scope
+from keras_sparse_rl.sparsity.mask_choice import choose_masks
 
 _DENSITIES = (0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
 _BATCH = 256
@@ -34,7 +34,7 @@ class EfficientPackNet(TaskCallback):
         mode: `"max"` if more of it is better, `"min"` if less is.
         densities: list of float in (0, 1], the densities to try.
         scope: `"layer"` keeps the same share of each kernel, `"global"` ranks
-            the weights of all kernels together.
+            the weights of all kernels together; one of each stays.
         retrain_epochs: int, how many of the last epochs of `fit` train what
             the task keeps alone (not in the paper as recalled); 0 searches
             when `fit` ends. A larger `tolerance` then costs less.
@@ -83,21 +83,16 @@ class EfficientPackNet(TaskCallback):
         self.monitor = monitor
         self.mode = check_choice("mode", mode, ("max", "min"))
         self.densities = check_densities(densities)
-        self.scope = check_choice("scope", scope, ("layer", "global"))
+        self.scope = check_scope(scope)
         self.scores = {}
 
     def choose_masks(self):
         kernels = self.model.kernels
         weights = {n: abs(k.weight()) for n, k in kernels.items()}
 
-        def masks(density):
-            if self.scope == "layer":
-                return {n: topk_mask(w, density) for n, w in weights.items()}
-            kept = global_topk_masks(list(weights.values()), density)
-            return dict(zip(weights, kept))
-
         def score(density):
-            for name, mask in masks(density).items():
+            masks = choose_masks(weights, density, self.scope)
+            for name, mask in masks.items():
                 kernels[name].assign_masks(mask, np.zeros_like(mask))
             self.scores[density] = self._evaluate()
             sign = 1 if self.mode == "max" else -1
@@ -106,7 +101,8 @@ class EfficientPackNet(TaskCallback):
         whole = score(1.0)
         kept = 1 - self.tolerance
         minimum = whole * kept if whole >= 0 else whole / kept
-        return masks(sparsest(self.densities, score, minimum))
+        density = sparsest(self.densities, score, minimum)
+        return choose_masks(weights, density, self.scope)
 
     def _evaluate(self):
         data, arguments = self.validation_data, {}

@@ -3,3 +3,7 @@
 from keras_sparse_rl.distribution.multi_worker_strategy import (
     MultiWorkerStrategy,
 )
+
+__all__ = [
+    "MultiWorkerStrategy",
+]

@@ -28,3 +28,27 @@ from keras_sparse_rl.environments.water_maze import WaterMaze
 from keras_sparse_rl.environments.with_previous_action_and_reward import (
     WithPreviousActionAndReward,
 )
+
+__all__ = [
+    "BarcodeBandit",
+    "BernoulliBandit",
+    "CartPole",
+    "CompositionalBandit",
+    "ContextualBandit",
+    "ContextualTask",
+    "GoToTarget",
+    "GymnasiumEnvironment",
+    "InGraphEnvironment",
+    "LargeActionGrid",
+    "Numpad",
+    "OmniglotBandit",
+    "RandomGridWorld",
+    "RepeatPrevious",
+    "TMaze",
+    "TwoStep",
+    "WalkToTarget",
+    "WaterMaze",
+    "WithPreviousActionAndReward",
+    "grid_world_values",
+    "load_omniglot",
+]

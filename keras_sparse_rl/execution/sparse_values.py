@@ -11,6 +11,7 @@ from keras_sparse_rl.execution.sparse_layout import SparseLayout
 from keras_sparse_rl.execution.sparse_matmul import scatter
 from keras_sparse_rl.execution.stored_values import restored_values
 from keras_sparse_rl.execution.stored_values import stored_values
+from keras_sparse_rl.kernels.checkpoints import follow
 from keras_sparse_rl.kernels.kernel import Kernel
 from keras_sparse_rl.kernels.masks import BACKWARD
 from keras_sparse_rl.kernels.masks import keep_count
@@ -125,11 +126,9 @@ class SparseValues(Kernel):
         )
         self.mask = self.layout.mask
         # TensorFlow's checkpoints follow a layer's attributes alone.
-        for name, variable in {
-            "theta": self.theta,
-            **vars(self.layout),
-        }.items():
-            setattr(layer, f"_{name}", variable)
+        follow(layer, "theta", self.theta)
+        for name, variable in vars(self.layout).items():
+            follow(layer, name, variable)
         self.register()
 
     @property

@@ -7,6 +7,8 @@ convolution. The last block of a row is shorter where the size does not divide.
 
 import numpy as np
 
+from keras_sparse_rl._checks import check_integer
+
 
 def block_means(scores, block_size):
     """The mean score of each block.
@@ -18,7 +20,11 @@ def block_means(scores, block_size):
     Returns:
         Array whose next-to-last axis (of a vector: its only one) is shorter
         by `block_size`; `scores` itself for `block_size=1`.
+
+    Raises:
+        ValueError: if `block_size` is no whole number of at least 1.
     """
+    check_integer("block_size", block_size)
     scores = np.asarray(scores)
     if block_size == 1:
         return scores

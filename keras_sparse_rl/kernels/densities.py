@@ -3,6 +3,7 @@
 import math
 
 from keras_sparse_rl._checks import check_density
+from keras_sparse_rl._checks import check_integer
 
 
 def uniform_densities(shapes, density, fixed=None):
@@ -17,6 +18,7 @@ def uniform_densities(shapes, density, fixed=None):
         Dict of kernel name to density.
 
     Raises:
+        TypeError: if `shapes` is no dict of names to shapes.
         ValueError: for a density outside (0, 1] or an unknown name.
 
     Example:
@@ -49,6 +51,7 @@ def erk_densities(shapes, density, fixed=None):
         Dict of kernel name to density.
 
     Raises:
+        TypeError: if `shapes` is no dict of names to shapes.
         ValueError: for a density outside (0, 1], an unknown name, or when
             the fixed kernels alone hold more weights than `density` allows.
 
@@ -87,6 +90,22 @@ def erk_densities(shapes, density, fixed=None):
 
 
 def _check_fixed(shapes, fixed):
+    for name, value in (("shapes", shapes), ("fixed", fixed or {})):
+        if not isinstance(value, dict):
+            meant = "shape" if name == "shapes" else "density"
+            raise TypeError(
+                f"`{name}` must be a dict of kernel names, each to its {meant}"
+                f". Received: {name}={value!r}. For one kernel write "
+                "shapes={'hidden': (784, 300)}."
+            )
+    for name, shape in shapes.items():
+        if not isinstance(shape, (tuple, list)) or not shape:
+            raise TypeError(
+                f"`shapes[{name!r}]` must be a tuple of lengths, such as "
+                f"(784, 300). Received: {shape!r}."
+            )
+        for length in shape:
+            check_integer(f"shapes[{name!r}]", length)
     fixed = dict(fixed or {})
     unknown = sorted(set(fixed) - set(shapes))
     if unknown:

@@ -9,6 +9,7 @@ weight that is used but frozen is 1. This is file format.
 import numpy as np
 
 from keras_sparse_rl._checks import check_density
+from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl.kernels.blocks import block_means
 from keras_sparse_rl.kernels.blocks import expand_blocks
 
@@ -34,7 +35,8 @@ def topk_mask(scores, density, block_size=1):
         Boolean array of the shape of `scores`.
 
     Raises:
-        ValueError: if `density` is outside (0, 1] or a score is NaN.
+        ValueError: if `density` is outside (0, 1], `block_size` is no whole
+            number of at least 1, there are no scores, or one is NaN.
 
     Example:
 
@@ -43,7 +45,7 @@ def topk_mask(scores, density, block_size=1):
     [False, True, True, False]
     """
     density = check_density("density", density)
-    scores = np.asarray(scores)
+    scores = _check_scores("scores", scores)
     means = block_means(scores, block_size)
     kept = _topk(means, keep_count(density, means.size))
     return expand_blocks(kept, block_size, scores.shape)
@@ -52,16 +54,20 @@ def topk_mask(scores, density, block_size=1):
 def global_topk_masks(scores, density, block_size=1):
     """Marks the highest scores over several arrays together.
 
+    The highest of each array is marked in any case: a kernel without a weight
+    would cut the network in two.
+
     Args:
         scores: list of arrays of any shapes.
-        density: float in (0, 1], the share that is kept of all of them.
+        density: float in (0, 1], the share that is kept of all of them; where
+            that is less than one of each, one of each.
         block_size: int, as in `topk_mask`.
 
     Returns:
         List of boolean arrays, shaped as `scores`.
 
     Raises:
-        ValueError: if `density` is outside (0, 1] or a score is NaN.
+        ValueError: as `topk_mask`, or if `scores` names no array.
 
     Example:
 
@@ -70,14 +76,32 @@ def global_topk_masks(scores, density, block_size=1):
     >>> [mask.tolist() for mask in masks]
     [[True, False], [True, False]]
     """
-    scores = [np.asarray(array) for array in scores]
+    density = check_density("density", density)
+    scores = [
+        _check_scores(f"scores[{number}]", array)
+        for number, array in enumerate(scores)
+    ]
+    if not scores:
+        raise ValueError(
+            "`scores` must be a list of arrays, one for each kernel. "
+            "Received: scores=[]. Rank a single array with topk_mask."
+        )
     means = [block_means(array, block_size) for array in scores]
     flat = np.concatenate([array.reshape(-1) for array in means])
-    kept = topk_mask(flat, density)
-    ends = np.cumsum([array.size for array in means])[:-1]
+    starts = np.cumsum([0, *(array.size for array in means)])
+    _check_no_nan(flat)
+    firsts = starts[:-1] + [int(np.argmax(array)) for array in means]
+    kept = np.zeros(flat.size, bool)
+    kept[firsts] = True
+    left = keep_count(density, flat.size) - len(firsts)
+    if left > 0:
+        others = np.flatnonzero(~kept)
+        kept[others[_topk(flat[others], left)]] = True
     return [
         expand_blocks(part.reshape(mean.shape), block_size, array.shape)
-        for part, mean, array in zip(np.split(kept, ends), means, scores)
+        for part, mean, array in zip(
+            np.split(kept, starts[1:-1]), means, scores
+        )
     ]
 
 
@@ -91,23 +115,44 @@ def keep_count(density, size):
     Returns:
         int in [1, size].
 
+    Raises:
+        ValueError: if `density` is outside (0, 1] or `size` is no whole
+            number of at least 1.
+
     Example:
 
     >>> from keras_sparse_rl.sparsity import keep_count
     >>> keep_count(0.05, 1000), keep_count(0.001, 100)
     (50, 1)
     """
+    density = check_density("density", density)
+    size = check_integer("size", size)
     return min(size, max(1, round(density * size)))
+
+
+def _check_scores(name, scores):
+    """Returns scores as an array of numbers, or says what they must be."""
+    try:
+        array = np.asarray(scores)
+    except ValueError as error:  # rows of several lengths
+        raise ValueError(_no_scores(name, scores)) from error
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        raise TypeError(_no_scores(name, scores))
+    if not array.size or not array.ndim:
+        raise ValueError(_no_scores(name, scores))
+    return array
+
+
+def _no_scores(name, scores):
+    return (
+        f"`{name}` must be an array of numbers with at least one, for example "
+        f"the magnitudes abs(weights). Received: {name}={scores!r}."
+    )
 
 
 def _topk(scores, count):
     flat = scores.reshape(-1)
-    if np.isnan(flat.max()):
-        raise ValueError(
-            "`scores` holds NaN, so no ranking exists. The weights have "
-            "probably diverged: lower the learning rate, or stop earlier with "
-            "keras.callbacks.TerminateOnNaN()."
-        )
+    _check_no_nan(flat)
     if count == flat.size:
         return np.ones(scores.shape, bool)
     threshold = _threshold(flat, count)
@@ -117,6 +162,15 @@ def _topk(scores, count):
         ties = np.flatnonzero(flat == threshold)
         kept[ties[-surplus:]] = False
     return kept.reshape(scores.shape)
+
+
+def _check_no_nan(scores):
+    if np.isnan(scores.max()):
+        raise ValueError(
+            "`scores` holds NaN, so no ranking exists. The weights have "
+            "probably diverged: lower the learning rate, or stop earlier with "
+            "keras.callbacks.TerminateOnNaN()."
+        )
 
 
 def _threshold(flat, count):

@@ -6,6 +6,7 @@ On the other backends these functions do what is usual there.
 import contextlib
 
 import keras
+import numpy as np
 from keras import ops
 
 IS_TENSORFLOW = keras.backend.backend() == "tensorflow"
@@ -56,3 +57,26 @@ def as_tensor(x):
 def lifted():
     """Context in which variables are assigned outside of any graph."""
     return tf.init_scope() if IS_TENSORFLOW else contextlib.nullcontext()
+
+
+def exchange(variable, old, new):
+    """Sets a variable whose value is known, in the memory that it has.
+
+    To assign would put it into new memory and leave a hole: over the kernels
+    of a large model that is a second copy of them.
+
+    Args:
+        variable: Keras variable.
+        old: array, its value, finite.
+        new: array of the same shape.
+    """
+    inner = variable.value
+    if (
+        not IS_TENSORFLOW
+        or isinstance(inner, tf.distribute.DistributedValues)
+        or not np.isfinite(old).all()
+    ):
+        variable.assign(new)
+        return
+    inner.assign_sub(old)  # exactly 0
+    inner.assign_add(new.astype(old.dtype, copy=False))

@@ -7,6 +7,7 @@ from keras_sparse_rl.kernels.checkpoints import follow
 from keras_sparse_rl.kernels.kernel import Kernel
 from keras_sparse_rl.kernels.masks import BACKWARD
 from keras_sparse_rl.kernels.masks import FORWARD
+from keras_sparse_rl.kernels.on_tensorflow import exchange
 from keras_sparse_rl.kernels.on_tensorflow import lifted
 from keras_sparse_rl.kernels.powerpropagation import effective_weight
 from keras_sparse_rl.kernels.powerpropagation import masked_weight
@@ -163,9 +164,17 @@ class SparseKernel(Kernel):
 
     def change_alpha(self, alpha):
         """Sets another exponent; the effective weight stays as it is."""
-        weight = self.weight()
-        self.alpha = check_alpha(alpha)
-        self.assign_weight(weight)
+        alpha = check_alpha(alpha)
+        if alpha == self.alpha:
+            return
+        root = self.alpha / alpha
+        self.alpha = alpha
+        # In as little memory as can be: models may be large.
+        theta = np.array(self.dense_theta())
+        new = np.abs(theta).astype("float32", copy=False)
+        np.power(new, root, out=new)
+        np.copysign(new, theta.astype("float32", copy=False), out=new)
+        exchange(self.theta, theta, new)
 
     def dense_theta(self):
         return ops.convert_to_numpy(self.theta)

@@ -71,10 +71,10 @@ class InPlace(PowerpropKernels):
     @classmethod
     def from_config(cls, config):
         layer = keras.saving.deserialize_keras_object(config["layer"])
-        if layer.built:
+        if _has_matrices(layer, config["sparse"]):
             restore(layer, config["sparse"])
         else:
-            _restore_after_build(layer, config["sparse"])
+            _restore_after_call(layer, config["sparse"])
         return layer
 
     def __reduce__(self):
@@ -257,16 +257,34 @@ def watch_inside(root):
             part._powerprop_inside = tuple(kernels.values())
 
 
-def _restore_after_build(layer, entries):
-    build = layer.build
+def _has_matrices(layer, entries):
+    """Whether all that was sparse is there already."""
+    inside = dict(positions_inside(layer))
+    for entry in entries:
+        part = inside.get(tuple(entry["path"]))
+        if part is None or not part.built:
+            return False
+        needed = max(entry.get("matrices", []), default=-1)
+        if len(matrices_in(read_layers(part))) <= needed:
+            return False
+    return True
 
-    @functools.wraps(build)
-    def build_and_restore(*args, **kwargs):
-        build(*args, **kwargs)
-        layer.build = build
+
+def _restore_after_call(layer, entries):
+    """Waits for the call that builds what is inside, if only symbolically.
+
+    A layer without a `build` of its own says that it is built before.
+    """
+    call = layer.call
+
+    @functools.wraps(call)
+    def call_and_restore(*args, **kwargs):
+        outputs = call(*args, **kwargs)
+        vars(layer).pop("call", None)
         restore(layer, entries)
+        return outputs
 
-    layer.build = build_and_restore
+    layer.call = call_and_restore
 
 
 @contextlib.contextmanager

@@ -21,3 +21,27 @@ from keras_sparse_rl.losses.transfer_gain import TransferGain
 from keras_sparse_rl.losses.transfer_gain import transfer_gain
 from keras_sparse_rl.losses.vtrace import VTrace
 from keras_sparse_rl.losses.vtrace import vtrace
+
+__all__ = [
+    "Distillation",
+    "DistillationVariant",
+    "Gaussian",
+    "KLToDefault",
+    "MixAndMatch",
+    "PolicyDistillation",
+    "TransferGain",
+    "VTrace",
+    "distillation_loss",
+    "kl_to_default",
+    "marginal_policy",
+    "mix_and_match_loss",
+    "mixture_log_prob",
+    "policy_cross_entropy",
+    "policy_entropy",
+    "policy_kl",
+    "policy_log_probability",
+    "policy_steps",
+    "ppr_loss",
+    "transfer_gain",
+    "vtrace",
+]

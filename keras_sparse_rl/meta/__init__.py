@@ -26,3 +26,30 @@ from keras_sparse_rl.meta.state_machine_similarity import StateMachineSimilarity
 from keras_sparse_rl.meta.state_machine_similarity import (
     state_machine_similarity,
 )
+
+__all__ = [
+    "BanditOptimum",
+    "BayesPredictor",
+    "BernoulliLogLoss",
+    "BetaBandit",
+    "BetaBernoulli",
+    "CategoricalLogLoss",
+    "DirichletCategorical",
+    "DirichletMarkov",
+    "GammaExponential",
+    "LogLoss",
+    "LomaxLogLoss",
+    "NormalLogLoss",
+    "NormalMean",
+    "PiecewiseBernoulli",
+    "StateMachineSimilarity",
+    "gittins_index",
+    "gittins_policy",
+    "greedy_policy",
+    "linear_probe",
+    "play_bandit",
+    "state_machine_similarity",
+    "tasks",
+    "thompson_policy",
+    "ucb1_policy",
+]

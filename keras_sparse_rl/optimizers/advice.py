@@ -6,8 +6,9 @@ import weakref
 import keras
 
 from keras_sparse_rl.kernels.keras_members import entry_layer
+from keras_sparse_rl.optimizers.kernel_slots import knows_kernels
+from keras_sparse_rl.optimizers.kernel_slots import without_wrapper
 from keras_sparse_rl.optimizers.powerprop import powerprop_advice
-from keras_sparse_rl.optimizers.powerprop_update import PowerpropUpdate
 
 _checked = weakref.WeakSet()
 
@@ -21,9 +22,9 @@ def undoes_exponents(optimizer):
     Args:
         optimizer: Keras optimizer.
     """
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        optimizer = optimizer.inner_optimizer
-    return not isinstance(optimizer, (keras.optimizers.SGD, PowerpropUpdate))
+    optimizer = without_wrapper(optimizer)
+    is_descent = isinstance(optimizer, keras.optimizers.SGD)
+    return not (is_descent or knows_kernels(optimizer))
 
 
 def warn_without_powerprop(layer):

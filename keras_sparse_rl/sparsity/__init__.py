@@ -21,3 +21,27 @@ from keras_sparse_rl.sparsity.polynomial_schedule import PolynomialSchedule
 from keras_sparse_rl.sparsity.prune import prune
 from keras_sparse_rl.sparsity.sparsify import sparsify
 from keras_sparse_rl.sparsity.sparsity_summary import sparsity_summary
+
+__all__ = [
+    "BACKWARD",
+    "ConstantSchedule",
+    "FORWARD",
+    "PolynomialSchedule",
+    "densify",
+    "effective_weight",
+    "erk_densities",
+    "export_litert",
+    "global_topk_masks",
+    "keep_count",
+    "load_litert",
+    "load_sparse_ops",
+    "masked_weight",
+    "prune",
+    "sparsify",
+    "sparsity_summary",
+    "theta_from_weight",
+    "topk_mask",
+    "uniform_densities",
+    "weight_gradient",
+    "weight_gradient_factor",
+]

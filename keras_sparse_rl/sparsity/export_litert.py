@@ -1,37 +1,38 @@
 import gzip
+import os
 import pathlib
 import tempfile
+import warnings
 
 import keras
 import tensorflow as tf
 
-from keras_sparse_rl.kernels.kernel import sparse_kernels
-from keras_sparse_rl.sparsity.densify import densify
-from keras_sparse_rl.sparsity.sparsity_summary import leaf_layers
-
-# As TensorFlow's converter has them (`dense_to_sparse_pass.cc`): the zeros
-# from which weights are stored sparse, and the share of them that must lie in
-# empty blocks for the sparse kernels.
-_STORED_SPARSE = 0.3
-_IN_BLOCKS = 0.9
-_BLOCK = 4
+from keras_sparse_rl.kernels.matrices import layers_inside
+from keras_sparse_rl.sparsity.litert_blocks import block_density
+from keras_sparse_rl.sparsity.litert_blocks import foretold_execution
+from keras_sparse_rl.sparsity.litert_blocks import is_used
+from keras_sparse_rl.sparsity.litert_blocks import leaves_inputs_out
+from keras_sparse_rl.sparsity.model_checks import check_model
+from keras_sparse_rl.sparsity.plain_copy import plain_copy
 
 
 def export_litert(model, path, print_fn=print):
     """Writes a model for LiteRT, its weights sparse, and says what will run so.
 
-    Sparse layers become plain ones (`densify`), the model goes through
+    Sparse layers of a copy become plain ones (`densify`), and it goes through
     Keras' `export` to TensorFlow's converter, which stores weights of which
-    at least 30 % are 0 sparse. LiteRT computes with them sparse where they lie
-    in blocks of four inputs of one output (`block_size=4` in `TopKAST`,
-    `MagnitudePruning`, `prune` and the others); elsewhere it unpacks them when
-    it loads the file, and the layer is small but not faster. Unstructured
-    weights count as blocks from about 97 % zeros on. Run the file with
-    `load_litert`.
+    at least 30 % are 0 sparse. Recurrent layers are unrolled, so the file
+    grows with the steps; mixed precision becomes float32. LiteRT computes
+    with sparse weights where they lie in blocks of four inputs of one output
+    (`block_size=4` in `TopKAST`, `MagnitudePruning`, `prune` and the others);
+    elsewhere it unpacks them when it loads the file, and the layer is small
+    but not faster. Unstructured weights count as blocks from about 97 % zeros
+    on. Run the file with `load_litert`.
 
     Args:
-        model: Sequential or functional Keras model, built, with sparse layers
-            or plain.
+        model: Keras model, built, with sparse layers or plain. It stays as it
+            is. A model that is sparse, recurrent or of half precision must be
+            Sequential, functional, or one that its `get_config` can copy.
         path: path of the file, ending in `.tflite`. Folders on the way are
             made.
         print_fn: function that takes the report as a string; None prints
@@ -47,9 +48,11 @@ def export_litert(model, path, print_fn=print):
         dense nor a convolution is not listed.
 
     Raises:
-        TypeError: for a subclassed model with sparse layers.
-        ValueError: if `path` does not end in `.tflite` or the model has no
-            weights yet.
+        TypeError: if `path` is no path, or `model` no Keras model, or one that
+            would have to be copied and cannot be.
+        ValueError: if `path` does not end in `.tflite`, the model has no
+            weights yet, it loops over sequences of open length, or
+            TensorFlow's converter refuses it.
 
     Example:
 
@@ -65,31 +68,35 @@ def export_litert(model, path, print_fn=print):
     >>> report["layers"][0]["runs"], report["size"] < 64 * 32 * 4
     ('sparse', True)
     """
-
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            "`path` must be the path of a file, such as 'model.tflite'. "
+            f"Received: path={path!r}."
+        )
     path = pathlib.Path(path)
     if path.suffix != ".tflite":
         raise ValueError(
             "`path` must end in '.tflite', the name LiteRT's files go by. "
             f"Received: path={str(path)!r}."
         )
-    if not isinstance(model, keras.Model) or not model.built:
-        raise ValueError(
-            "`model` must be a Keras model with weights: start it with "
-            f"keras.Input(...), or call it first. Received: {model!r}."
+    if isinstance(model, keras.layers.Layer) and not isinstance(
+        model, keras.Model
+    ):
+        raise TypeError(
+            "`model` must be a Keras model, which has inputs. Received: layer "
+            f"'{model.name}'. Put it into keras.Sequential([keras.Input(...), "
+            "layer])."
         )
-    plain = model
-    if sparse_kernels(model):
-        plain = keras.models.clone_model(model)
-        plain.set_weights(model.get_weights())
-        densify(plain)
-    with tempfile.TemporaryDirectory() as folder:
-        plain.export(folder, format="tf_saved_model", verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
-        content = converter.convert()
+    check_model(model)
+    plain = plain_copy(model)
+    content, is_stored_sparse = _converted(plain)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    rows = [_row(layer) for layer in leaf_layers(plain) if _has_kernel(layer)]
+    rows = [
+        _row(layer, is_stored_sparse)
+        for layer in layers_inside(plain)
+        if _is_listed(layer)
+    ]
     report = {
         "path": str(path),
         "size": len(content),
@@ -101,37 +108,53 @@ def export_litert(model, path, print_fn=print):
     return report
 
 
-def _has_kernel(layer):
+def _converted(model):
+    """The bytes of a plain model's file, and whether weights are sparse."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.export(folder, format="tf_saved_model", verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+        try:
+            content = converter.convert()
+            if not _leaves_inputs_out(content):
+                return content, True
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+            return converter.convert(), False
+        # Its own class has no public name.
+        except Exception as error:
+            kinds = {type(layer).__name__ for layer in layers_inside(model)}
+            raise ValueError(
+                "TensorFlow's converter cannot translate `model` "
+                f"'{model.name}'. Its layers are of the kinds {sorted(kinds)}. "
+                "LiteRT has no loops over time and no look-ups of words: leave "
+                "those outside of the model that is exported. Above stands "
+                "what the converter said."
+            ) from error
+
+
+def _leaves_inputs_out(content):
+    with warnings.catch_warnings():
+        # It reads the file alone: no need for the package that runs it.
+        warnings.filterwarnings("ignore", message=".*Interpreter")
+        return leaves_inputs_out(tf.lite.Interpreter(model_content=content))
+
+
+def _is_listed(layer):
     kinds = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D)
-    return isinstance(layer, kinds)
+    return layer.built and isinstance(layer, kinds)
 
 
-def _row(layer):
+def _row(layer, is_stored_sparse):
     kernel = keras.ops.convert_to_numpy(layer.kernel)
-    used = kernel != 0
-    density = float(used.mean())
-    inputs = kernel.shape[-2]
-    block_density = 1.0
-    if inputs % _BLOCK == 0:
-        blocks = used.reshape(*kernel.shape[:-2], -1, _BLOCK, kernel.shape[-1])
-        block_density = float(blocks.any(-2).mean())
-    is_dense_layer = isinstance(layer, keras.layers.Dense)
+    is_product = isinstance(layer, keras.layers.Dense)
+    runs = foretold_execution(kernel, is_product)
     return {
         "name": layer.name,
         "shape": kernel.shape,
-        "density": density,
-        "block_density": block_density,
-        "runs": _runs(density, block_density, is_dense_layer),
+        "density": float(is_used(kernel).mean()),
+        "block_density": block_density(kernel),
+        "runs": runs if is_stored_sparse else "dense",
     }
-
-
-def _runs(density, block_density, is_dense_layer):
-    """How LiteRT computes with a kernel, by the converter's rule."""
-    if 1 - density < _STORED_SPARSE:
-        return "dense"
-    if is_dense_layer and 1 - block_density > _IN_BLOCKS * (1 - density):
-        return "sparse"
-    return "unpacked"
 
 
 def _text(report):

@@ -1,4 +1,9 @@
+import importlib
+import pathlib
+
 import numpy as np
+
+from keras_sparse_rl._checks import check_integer
 
 
 def load_litert(path, num_threads=1):
@@ -6,7 +11,7 @@ def load_litert(path, num_threads=1):
 
     Args:
         path: path of a `.tflite` file.
-        num_threads: int, threads of the interpreter.
+        num_threads: int, threads of the interpreter, at least 1.
 
     Returns:
         Function of an array `(batch, ...)`, or of a dict by the names of the
@@ -15,7 +20,9 @@ def load_litert(path, num_threads=1):
 
     Raises:
         ImportError: if the package `ai-edge-litert` is not installed.
-        ValueError: when called, for other inputs than the file has.
+        FileNotFoundError: if there is no such file.
+        ValueError: if `num_threads` is no whole number of at least 1; and,
+            when called, for other inputs than the file has.
 
     Example:
 
@@ -24,15 +31,21 @@ def load_litert(path, num_threads=1):
     >>> run(images).shape  # doctest: +SKIP
     (1, 10)
     """
-    try:
-        from ai_edge_litert.interpreter import Interpreter
+    try:  # only now: the package is an extra
+        litert = importlib.import_module("ai_edge_litert.interpreter")
     except ImportError as error:
         raise ImportError(
             "LiteRT's interpreter is in a package of its own. Install it: "
             "pip install ai-edge-litert  (the extra [litert] of "
             "keras_sparse_rl). Files are exported without it."
         ) from error
-    interpreter = Interpreter(str(path), num_threads=num_threads)
+    check_integer("num_threads", num_threads)
+    if not pathlib.Path(path).is_file():
+        raise FileNotFoundError(
+            "`path` must be a file that export_litert(model, path) has "
+            f"written. Received: path={str(path)!r}, where there is none."
+        )
+    interpreter = litert.Interpreter(str(path), num_threads=num_threads)
     runner = interpreter.get_signature_runner()
     dtypes = {n: d["dtype"] for n, d in runner.get_input_details().items()}
 

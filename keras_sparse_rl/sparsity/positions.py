@@ -1,54 +1,131 @@
-"""How often a layer uses each of its weights for one example."""
+"""How often a layer of Keras uses each of its weights for one example."""
 
 import math
 
 import keras
 
+from keras_sparse_rl.layers import SparseDense
 from keras_sparse_rl.layers.in_place import TWINS
+from keras_sparse_rl.layers.in_place import InPlace
+
+_TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
+_CONV_LSTMS = (
+    keras.layers.ConvLSTM1D,
+    keras.layers.ConvLSTM2D,
+    keras.layers.ConvLSTM3D,
+)
+
+
+def keras_kind(layer):
+    """The layer of Keras that computes what a layer does.
+
+    Args:
+        layer: Keras layer, plain or sparse.
+
+    Returns:
+        Class of a Keras layer that has a sparse twin; None for another kind
+        of layer and for a subclass with a `call` of its own.
+    """
+    plain = plain_class(layer)
+    for base in plain.__mro__:
+        if base in TWINS:
+            known = (base.call, TWINS[base].call, SparseDense.call)
+            return base if plain.call in known else None
+    return None
+
+
+def plain_class(layer):
+    """The class of a layer before it was made sparse in place."""
+    return layer.plain_class if isinstance(layer, InPlace) else type(layer)
+
+
+def built_shapes(layer):
+    """The shapes that a layer was built for, by name.
+
+    Args:
+        layer: Keras layer, built.
+
+    Returns:
+        Dict such as `{"input_shape": (None, 7, 8)}`; empty where Keras does
+        not know them.
+    """
+    # Keras files one shape and several differently.
+    config = layer.get_build_config() or {}
+    return {**config, **config.get("shapes_dict", {})}
+
+
+def sequence_shape(layer):
+    """The shape of the inputs that a layer was built for.
+
+    Args:
+        layer: Keras layer, built. Of a nest of inputs it is the shape of one:
+            observations of one step share their steps.
+
+    Returns:
+        Tuple of int or None; None where Keras knows no shape.
+    """
+    shapes = built_shapes(layer)
+    shape = shapes.get("sequences_shape", shapes.get("input_shape"))
+    while isinstance(shape, dict) or (shape and _is_nest(shape[0])):
+        shape = next(iter(shape.values() if isinstance(shape, dict) else shape))
+    return None if shape is None else tuple(shape)
+
+
+def time_steps(layer):
+    """The steps of the sequences that a layer was built for.
+
+    Args:
+        layer: Keras layer, built, whose inputs are `(batch, time, ...)`.
+
+    Returns:
+        int, 1 where the length is open, None where no shape is known.
+    """
+    shape = sequence_shape(layer)
+    return None if shape is None else shape[1] or 1
 
 
 def positions(layer):
     """The number of products that each weight takes part in, per example.
 
     1 for a dense layer on vectors, the number of output pixels for a
-    convolution, of steps for a recurrent layer, 0 for a look-up or a layer of
-    vectors (a normalization).
+    convolution (of input pixels if it is transposed), 0 for a look-up.
 
     Args:
-        layer: Keras layer, built. Unknown lengths count as 1.
+        layer: Keras layer, built, of a kind that `keras_kind` knows and that
+            neither loops over time nor holds projections; or a convolutional
+            LSTM, of which it is the number for one step. Unknown lengths
+            count as 1.
 
     Returns:
-        int, or None for a kind of layer that is not known here.
+        int, or None where Keras does not know the shape of the inputs.
     """
-    kind = _keras_kind(layer)
-    if kind is None:
-        is_product = any(len(weight.shape) > 1 for weight in layer.weights)
-        return None if is_product else 0
+    kind = keras_kind(layer)
     if kind is keras.layers.Embedding:
         return 0
-    if kind is keras.layers.MultiHeadAttention:
+    inputs = sequence_shape(layer)
+    if inputs is None:
         return None
-    shapes = layer.get_build_config()
-    if issubclass(kind, keras.layers.RNN):
-        # Keras files one shape and several differently.
-        shapes = {**shapes, **shapes.get("shapes_dict", {})}
-        inputs = shapes.get("sequences_shape", shapes.get("input_shape"))
-        return inputs[1] or 1
-    inputs = shapes["input_shape"]
     if kind is keras.layers.Dense:
         return _product(inputs[1:-1])
-    outputs = layer.compute_output_shape(inputs)
+    if kind in _CONV_LSTMS:
+        step = (inputs[0], *inputs[2:])
+        outputs = layer.cell.compute_output_shape(step)[0]
+    elif kind in _TRANSPOSED:
+        outputs = inputs
+    else:
+        outputs = layer.compute_output_shape(inputs)
     if kind is keras.layers.EinsumDense:
         return _einsum_positions(layer.equation, inputs, outputs)
     channels_last = layer.data_format == "channels_last"
     return _product(outputs[1:-1] if channels_last else outputs[2:])
 
 
-def _keras_kind(layer):
-    for theirs in TWINS:
-        if isinstance(layer, theirs):
-            return theirs
-    return None
+def _is_nest(part):
+    return isinstance(part, (dict, list, tuple))
 
 
 def _einsum_positions(equation, inputs, outputs):

@@ -1,10 +1,11 @@
 import numpy as np
 
-from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_density
+from keras_sparse_rl._checks import check_flag
 from keras_sparse_rl._checks import check_integer
-from keras_sparse_rl.kernels.masks import global_topk_masks
-from keras_sparse_rl.kernels.masks import topk_mask
+from keras_sparse_rl.optimizers.kernel_slots import kernel_slots
+from keras_sparse_rl.sparsity.mask_choice import check_scope
+from keras_sparse_rl.sparsity.mask_choice import choose_masks
 from keras_sparse_rl.sparsity.selection import find_sparse_kernels
 from keras_sparse_rl.sparsity.selection import kernel_densities
 
@@ -31,7 +32,7 @@ def prune(
         model: Keras model or layer with sparse layers, built.
         density: float in (0, 1], the share of weights to keep.
         scope: `"layer"` ranks within each kernel, `"global"` over all of
-            them together.
+            them together. One weight, or block, of each stays in any case.
         densities: with `scope="layer"`, how the density is shared out:
             `"uniform"`, `"erk"` (see `erk_densities`), or a dict of layer, or
             layer name, to its own density.
@@ -42,6 +43,7 @@ def prune(
         Float, the density reached over all sparse kernels.
 
     Raises:
+        TypeError: if `model` is no Keras model or layer.
         ValueError: if the model has no sparse layer, an argument is out of
             range, or a weight is NaN.
 
@@ -55,28 +57,16 @@ def prune(
     0.1
     """
     density = check_density("density", density)
-    check_choice("scope", scope, ("layer", "global"))
     check_integer("block_size", block_size)
-    if scope == "global" and densities != "uniform":
-        raise ValueError(
-            "scope='global' ranks all weights together, so no layer has a "
-            f"density of its own. Received: densities={densities!r}. Drop it "
-            "or use scope='layer'."
-        )
+    check_flag("regrow", regrow)
+    check_scope(scope, densities)
     kernels = find_sparse_kernels(model)
     scores = {name: abs(kernel.weight()) for name, kernel in kernels.items()}
     if not regrow:
         for name, kernel in kernels.items():
             scores[name] = np.where(kernel.forward_mask(), scores[name], -1.0)
-    if scope == "global":
-        kept = global_topk_masks(list(scores.values()), density, block_size)
-        masks = dict(zip(scores, kept))
-    else:
-        shares = kernel_densities(kernels, density, densities)
-        masks = {
-            name: topk_mask(scores[name], shares[name], block_size)
-            for name in scores
-        }
+    shares = kernel_densities(kernels, density, densities)
+    masks = choose_masks(scores, density, scope, shares, block_size)
     if not regrow:
         masks = {name: masks[name] & (scores[name] >= 0) for name in masks}
     for name, kernel in kernels.items():
@@ -88,9 +78,7 @@ def prune(
 
 def _slots(model, kernel):
     """The optimizer's variables that must move with sparse weights."""
-    optimizer = getattr(model, "optimizer", None)
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    find_slots = getattr(optimizer, "sparse_kernel_slots", None)
-    if find_slots is None or not kernel.is_stored:
+    if not kernel.is_stored:
         return None
-    return find_slots(kernel)
+    # A layer has none, nor a model that was never compiled.
+    return kernel_slots(getattr(model, "optimizer", None), kernel)

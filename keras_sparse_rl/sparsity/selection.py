@@ -66,13 +66,15 @@ def kernel_densities(kernels, density, distribution):
     return uniform_densities(shapes, density)
 
 
-def resolve_names(kernels, by_layer):
+def resolve_names(kernels, by_layer, frozen=None):
     """Replaces layers and layer names by the kernels' unique names.
 
     Args:
         kernels: dict of name to `SparseKernel`.
         by_layer: dict of layer, layer name or kernel name to a density. A
             layer of layers, such as `GTrXL`, means all kernels in it.
+        frozen: dict of name to `SparseKernel` of layers that are not
+            trainable and therefore not meant; optional.
 
     Returns:
         Dict of kernel name to density.
@@ -84,6 +86,15 @@ def resolve_names(kernels, by_layer):
     resolved = {}
     for key, density in by_layer.items():
         found = _meant(key, kernels)
+        if not found and _meant(key, frozen or {}):
+            name = key.name if isinstance(key, keras.layers.Layer) else key
+            raise ValueError(
+                f"`densities` names layer {name!r}, which is frozen "
+                "(trainable=False): its masks stay as they are while others "
+                f"train. Received: densities={by_layer!r}. Leave it out, set "
+                "trainable = True before compiling, or prune(model, ...) "
+                "before training."
+            )
         if not found:
             raise ValueError(
                 f"There is no sparse layer {key!r}. There are: "

@@ -1,38 +1,67 @@
 import math
 
-import keras
 import numpy as np
+import tensorflow as tf
 
+from keras_sparse_rl.kernels.kernel import kernel_of
 from keras_sparse_rl.kernels.kernel import sparse_kernels
-from keras_sparse_rl.layers.in_place import TWINS
-from keras_sparse_rl.sparsity.positions import positions
+from keras_sparse_rl.sparsity.model_checks import check_model
+from keras_sparse_rl.sparsity.products import parts
 
-_COLUMNS = ("layer", "shape", "density", "trained", "weights", "FLOPs", "KB")
+_COLUMNS = (
+    "layer",
+    "shape",
+    "kernels",
+    "trained",
+    "weights",
+    "left",
+    "FLOPs",
+    "KB",
+)
+_SUMMED = (
+    "parameters",
+    "used",
+    "flops",
+    "dense_flops",
+    "bytes",
+    "dense_bytes",
+)
 
 
 def sparsity_summary(model, print_fn=print):
     """Counts what is left of a model: a table, and the figures as a dict.
 
-    FLOPs are those of one example's products and sums (two for each weight
-    used at each position; unknown lengths count as 1; a look-up is free; a
-    layer applied several times counts once). They are None, `?` in the table
-    and 0 in the total for kinds of layers that this package does not know.
-    Bytes are what a file needs that stores the weights left and, for a
-    sparse kernel, one bit for each position.
+    Every layer with weights is in it once, wherever it is: also in layers and
+    models of your own. In the table `kernels` and `trained` are shares of the
+    sparse kernels alone, `left` that of all weights.
+
+    FLOPs are those of one example's products and sums: two for each weight
+    used at each position and step, and in attention layers of Keras two for
+    each product of the queries with the keys and of the scores with the
+    values. Unknown lengths count as 1; look-ups, biases, and layers without
+    weights are free; a layer that is applied several times counts once. They
+    are None, `?` in the table, where nobody can know them, as for a layer of
+    your own that holds a matrix: in the total too. Bytes are what a file needs
+    that stores the weights left and, for a sparse kernel, one bit for each
+    position.
 
     Args:
-        model: Keras model, built.
+        model: Keras model or layer, built.
         print_fn: function that takes the table as a string; None prints
             nothing.
 
     Returns:
-        Dict with `"layers"`, a list of dicts with the keys `name`, `shape`,
-        `density` and `backward_density` (in [0, 1]), `parameters`, `used`
-        (parameters that no mask hides; both with bias), `flops`,
-        `dense_flops`, `bytes`, `dense_bytes`; and `"total"`, a dict of the
-        same keys without `name` and `shape`.
+        Dict with `"layers"`, a list of dicts with the keys `name`; `shape`,
+        of the sparse kernel where there is one; `parameters`, their number
+        with biases; `used`, those that no mask hides; `density`, the second
+        as a share of the first; `density_of_sparse_kernels` and
+        `backward_density_of_sparse_kernels`, the shares of the weights used
+        and trained in sparse kernels alone, None where there are none;
+        `flops`, `dense_flops`, `bytes`, `dense_bytes`. And `"total"`, a dict
+        of the same keys without `name` and `shape`, for the whole model.
 
     Raises:
+        TypeError: if `model` is no Keras model or layer.
         ValueError: if the model has no weights, or none yet.
 
     Example:
@@ -43,101 +72,108 @@ def sparsity_summary(model, print_fn=print):
     >>> model = keras.Sequential([keras.Input((50,)), PowerpropDense(20)])
     >>> _ = prune(model, density=0.1)
     >>> total = sparsity_summary(model, print_fn=None)["total"]
-    >>> total["density"], total["used"], total["flops"]
+    >>> total["density_of_sparse_kernels"], total["used"], total["flops"]
     (0.1, 120, 200)
     """
-    if not model.built:
+    check_model(model)
+    kernels = sparse_kernels(model)
+    # Masks are no weights; and what two layers share is counted once.
+    counted = {id(v) for kernel in kernels for v in kernel.bookkeeping}
+    rows, sizes = [], []
+    for part in parts(model):
+        weights = [v for v in part.weights if id(v) not in counted]
+        counted.update(id(v) for v in weights)
+        if weights:
+            rows.append(_row(part, weights))
+            sizes.append(_sizes(_kernels(weights)))
+    if not rows:
         raise ValueError(
-            f"Model '{model.name}' has no weights yet. Call it on data first."
+            f"`model` '{model.name}' has no layer with weights, so there is "
+            "nothing to count. Give a model with layers such as Dense."
         )
-    layers = {id(layer): layer for layer in leaf_layers(model) if layer.weights}
-    if not layers:
-        raise ValueError(f"Model '{model.name}' has no layer with weights.")
-    rows = [_row(layer) for layer in layers.values()]
-    total = {
-        key: sum(row[key] or 0 for row in rows)
-        for key in rows[0]
-        if key not in ("name", "shape", "density", "backward_density")
-    }
-    size = total.pop("kernel_size")
-    forward, backward = total.pop("forward"), total.pop("backward")
-    total["density"] = forward / size if size else 1.0
-    total["backward_density"] = backward / size if size else 1.0
+    total = {key: _sum(row[key] for row in rows) for key in _SUMMED}
     summary = {
-        "layers": [
-            {
-                key: value
-                for key, value in row.items()
-                if key not in ("kernel_size", "forward", "backward")
-            }
-            for row in rows
-        ],
-        "total": total,
+        "layers": rows,
+        "total": {**total, **_shares(total, np.sum(sizes, 0))},
     }
     if print_fn is not None:
         print_fn(_table(summary))
     return summary
 
 
-def leaf_layers(layer):
-    """The layers that hold weights themselves, depth first."""
-    if isinstance(layer, keras.Model):
-        for inner in layer.layers:
-            yield from leaf_layers(inner)
-    else:
-        yield layer
-
-
-def _row(layer):
-    kernels = sparse_kernels(layer)
-    beside = {id(v) for kernel in kernels for v in kernel.bookkeeping}
-    parameters = [v for v in layer.weights if id(v) not in beside]
-    size = sum(math.prod(kernel.shape) for kernel in kernels)
-    forward = sum(np.count_nonzero(k.forward_mask()) for k in kernels)
-    backward = sum(np.count_nonzero(k.backward_mask()) for k in kernels)
-    thetas = {id(kernel.theta) for kernel in kernels}
-    others = [v for v in parameters if id(v) not in thetas]
-    count = sum(math.prod(v.shape) for v in parameters)
-    dense_bytes = sum(math.prod(v.shape) * _itemsize(v) for v in others)
-    dense_bytes += sum(math.prod(k.shape) * _itemsize(k.theta) for k in kernels)
+def _row(part, weights):
+    kernels = _kernels(weights)
+    sizes = _sizes(kernels)
+    hidden, size = sizes[0] - sizes[1], sizes[0]
+    number = sum(_size(v) for v in weights)
+    dense_bytes = sum(_size(v) * _itemsize(v) for v in weights)
     saved = sum(
-        (math.prod(k.shape) - np.count_nonzero(k.forward_mask()))
-        * _itemsize(k.theta)
-        for k in kernels
+        (_size(k.theta) - _used(k.theta)) * _itemsize(k.theta) for k in kernels
     )
-    is_sparse = forward < size
-    flops = dense_flops = None
-    if (times := positions(layer)) is not None:
-        dense_flops = 2 * times * (size or _plain_kernel_size(layer))
-        flops = 2 * times * int(forward) if size else dense_flops
+    products = part.products()
+    counts = {
+        "parameters": number,
+        "used": number - hidden,
+        "flops": None if products is None else products.flops(_used),
+        "dense_flops": None if products is None else products.flops(_size),
+        "bytes": dense_bytes - saved + (hidden > 0) * -(-size // 8),
+        "dense_bytes": dense_bytes,
+    }
     return {
-        "name": layer.name,
+        "name": part.layer.name,
         "shape": kernels[0].shape if len(kernels) == 1 else None,
-        "density": forward / size if size else 1.0,
-        "backward_density": backward / size if size else 1.0,
-        "parameters": count,
-        "used": int(sum(math.prod(v.shape) for v in others) + forward),
-        "flops": flops,
-        "dense_flops": dense_flops,
-        "bytes": int(dense_bytes - saved + is_sparse * -(-size // 8)),
-        "dense_bytes": int(dense_bytes),
-        "kernel_size": size,
-        "forward": int(forward),
-        "backward": int(backward),
+        **_shares(counts, sizes),
+        **counts,
     }
 
 
+def _shares(counts, sizes):
+    size, forward, backward = (int(number) for number in sizes)
+    return {
+        "density": counts["used"] / counts["parameters"],
+        "density_of_sparse_kernels": forward / size if size else None,
+        "backward_density_of_sparse_kernels": (
+            backward / size if size else None
+        ),
+    }
+
+
+def _kernels(weights):
+    return [kernel for v in weights if (kernel := kernel_of(v)) is not None]
+
+
+def _sizes(kernels):
+    """Weights of kernels: all, used, and trained."""
+    found = [
+        (
+            _size(kernel.theta),
+            _used(kernel.theta),
+            int(np.count_nonzero(kernel.backward_mask())),
+        )
+        for kernel in kernels
+    ]
+    return tuple(map(sum, zip(*found))) if found else (0, 0, 0)
+
+
+def _size(variable):
+    kernel = kernel_of(variable)
+    return math.prod(variable.shape if kernel is None else kernel.shape)
+
+
+def _used(variable):
+    kernel = kernel_of(variable)
+    if kernel is None:
+        return _size(variable)
+    return int(np.count_nonzero(kernel.forward_mask()))
+
+
 def _itemsize(variable):
-    return keras.ops.convert_to_numpy(variable).itemsize
+    return tf.as_dtype(variable.dtype).size
 
 
-def _plain_kernel_size(layer):
-    if not isinstance(layer, tuple(TWINS)):
-        return 0
-    kernels = layer.weights[:1]
-    if isinstance(layer, keras.layers.RNN):
-        kernels = [v for v in layer.weights if v.name.endswith("kernel")]
-    return sum(math.prod(kernel.shape) for kernel in kernels)
+def _sum(numbers):
+    numbers = list(numbers)
+    return None if None in numbers else sum(numbers)
 
 
 def _table(summary):
@@ -148,9 +184,10 @@ def _table(summary):
             (
                 row["name"],
                 "x".join(map(str, shape)) if shape else "",
-                f"{row['density']:.2%}",
-                f"{row['backward_density']:.2%}",
+                _percent(row["density_of_sparse_kernels"]),
+                _percent(row["backward_density_of_sparse_kernels"]),
                 f"{row['used']:,} of {row['parameters']:,}",
+                _percent(row["density"]),
                 "?" if row["flops"] is None else f"{row['flops']:,}",
                 f"{row['bytes'] / 1024:,.1f} of "
                 f"{row['dense_bytes'] / 1024:,.1f}",
@@ -164,3 +201,7 @@ def _table(summary):
         )
         for row in rows
     )
+
+
+def _percent(share):
+    return "" if share is None else f"{share:.2%}"

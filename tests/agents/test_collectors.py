@@ -54,12 +54,10 @@ def continuous():
 
 def sparse():
     maze = tasks.maze()
-    model = sparsify(
-        agents.actor_critic_model(
-            *seen(maze), torso=keras.layers.Dense(16), core=keras.layers.LSTM(4)
-        ),
-        execution="sparse",
+    model = agents.actor_critic_model(
+        *seen(maze), torso=keras.layers.Dense(16), core=keras.layers.LSTM(4)
     )
+    sparsify(model, execution="sparse", verbose=0)
     agent = agents.ActorCriticAgent(
         *specs(maze), model, keras.optimizers.Adam()
     )

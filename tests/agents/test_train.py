@@ -210,14 +210,12 @@ def test_kill_9_and_resume(tmp_path):
 
 def test_top_kast_keeps_a_policy_sparse():
     environment = tasks.maze()
-    model = sparsify(
-        agents.actor_critic_model(
-            environment.observation_spec(),
-            environment.action_spec(),
-            core=layers.GTrXL(1, 2, 4, 8, 4, return_state=True),
-        ),
-        alpha=2.0,
+    model = agents.actor_critic_model(
+        environment.observation_spec(),
+        environment.action_spec(),
+        core=layers.GTrXL(1, 2, 4, 8, 4, return_state=True),
     )
+    sparsify(model, alpha=2.0, verbose=0)
     agent = agents.ActorCriticAgent(
         environment.time_step_spec(),
         environment.action_spec(),

@@ -1,4 +1,4 @@
-"""The six layers with the arguments and inputs that the tests use."""
+"""Layers of one matrix with the arguments and inputs that the tests use."""
 
 import dataclasses
 
@@ -84,5 +84,23 @@ CASES = [
         {"input_dim": 20, "output_dim": 6, "mask_zero": True},
         (None,),
         integer_inputs=True,
+    ),
+    Case(
+        layers.PowerpropConv3D,
+        keras.layers.Conv3D,
+        {"filters": 3, "kernel_size": 2},
+        (4, 4, 4, 2),
+    ),
+    Case(
+        layers.PowerpropConv2DTranspose,
+        keras.layers.Conv2DTranspose,
+        {"filters": 4, "kernel_size": 3, "strides": 2},
+        (4, 4, 3),
+    ),
+    Case(
+        layers.PowerpropDepthwiseConv1D,
+        keras.layers.DepthwiseConv1D,
+        {"kernel_size": 3},
+        (8, 3),
     ),
 ]

@@ -84,14 +84,34 @@ def test_alpha_one_is_the_keras_layer(case):
         ours.bias.assign(weights[1])
     np.testing.assert_array_equal(ours(x), theirs(x))
     shape = (None, *x.shape[1:])
-    # Keras' EinsumDense may leave a known length open and, before 3.9, keep
-    # the batch it was built with; ours does neither.
     found = ours.compute_output_shape(shape)
-    expected = tuple(theirs.compute_output_shape(shape))
-    assert len(found) == len(expected) and found[0] is None
-    assert all(b in (a, None) for a, b in zip(found[1:], expected[1:]))
+    assert tuple(found) == tuple(theirs.compute_output_shape(shape))
     names = [v.shape for v in theirs.weights]
     assert [v.shape for v in ours.weights if v is not ours.mask] == names
+
+
+@each_case
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_alpha_one_learns_as_the_keras_layer(case, policy):
+    """Bit for bit, also the bias, whose gradient Keras sums as it sums."""
+    keras.config.set_dtype_policy(policy)
+    gradients, x = [], case.inputs()
+    ours, theirs = case.build(alpha=1), case.theirs(**case.arguments)
+    for layer in (ours, theirs):
+        layer(x)
+    weights = [v for v in ours.weights if v is not ours.mask]
+    for a, b in zip(weights, theirs.weights, strict=True):
+        a.assign(b)
+    for layer in (ours, theirs):
+        with tf.GradientTape() as tape:
+            y = tf.cast(layer(x, training=True), "float32")
+            loss = tf.reduce_sum(y * tf.cos(y))
+        variables = [v.value for v in layer.trainable_variables]
+        gradients.append(
+            [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+        )
+    for a, b in zip(*gradients, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @each_case

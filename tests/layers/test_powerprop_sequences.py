@@ -62,13 +62,34 @@ CASES = {
             for name in ("query", "key", "value", "attention_output")
         ],
     ),
+    "grouped": (
+        lambda **k: layers.PowerpropGroupQueryAttention(3, 2, 1, **k),
+        lambda: keras.layers.GroupQueryAttention(3, 2, 1),
+        None,
+    ),
+    "separable": (
+        lambda **k: layers.PowerpropSeparableConv1D(4, 2, **k),
+        lambda: keras.layers.SeparableConv1D(4, 2),
+        ["depthwise_kernel", "pointwise_kernel"],
+    ),
+    "conv_lstm": (
+        lambda **k: layers.PowerpropConvLSTM1D(2, 2, **k),
+        lambda: keras.layers.ConvLSTM1D(2, 2),
+        ["kernel", "recurrent_kernel"],
+    ),
 }
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 def apply(layer, x, **arguments):
-    if isinstance(layer, keras.layers.MultiHeadAttention):
+    attention = (
+        keras.layers.MultiHeadAttention,
+        keras.layers.GroupQueryAttention,
+    )
+    if isinstance(layer, attention):
         return layer(x, x, **arguments)
+    if isinstance(layer, keras.layers.ConvLSTM1D):
+        x = keras.ops.expand_dims(x, -1)
     return layer(x, **arguments)
 
 

@@ -32,6 +32,18 @@ class Own(keras.layers.Layer):
 
 
 @register
+class Residual(keras.layers.Layer):
+    """No `build`: what is inside is built by the first call."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = keras.Sequential([keras.layers.Dense(8, "relu")])
+
+    def call(self, inputs):
+        return inputs + self.inner(inputs)
+
+
+@register
 class Net(keras.Model):
     """Blocks in a list, cells in a list, a head; and a method of its own."""
 
@@ -60,7 +72,7 @@ class Task(keras.Model):
         inputs = keras.Input((3, 8))
         attention = keras.layers.MultiHeadAttention(2, 4)
         x = keras.layers.LayerNormalization()(attention(inputs, inputs))
-        x = keras.layers.GlobalAveragePooling1D()(Own(units)(x))
+        x = keras.layers.GlobalAveragePooling1D()(Own(units)(Residual()(x)))
         super().__init__(inputs, keras.layers.Dense(2)(x), **kwargs)
         self.units = units
 

@@ -16,6 +16,7 @@ from keras_sparse_rl.kernels import effective_value
 from keras_sparse_rl.kernels import kernel_of
 from keras_sparse_rl.kernels import sparse_kernels
 from keras_sparse_rl.kernels.matrices import layers_inside
+from keras_sparse_rl.layers import PowerpropDense
 from keras_sparse_rl.optimizers import Powerprop
 from keras_sparse_rl.sparsity import densify
 from keras_sparse_rl.sparsity import prune
@@ -279,32 +280,86 @@ def test_xla_and_two_replicas_train_alike(make, two_replicas):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
-def test_nothing_changes_where_a_layer_fails(monkeypatch):
-    for make in (net, task):
-        model = compiled(make())
-        kinds = [type(layer) for layer in layers_inside(model)]
-        before = [(id(v), np.array(v)) for v in model.weights]
-        outputs = np.array(model(X))
-        made = []
-        original = SparseKernel.__init__
+@each_model
+def test_nothing_changes_where_a_layer_fails(make, monkeypatch):
+    model = compiled(make())
+    kinds = [type(layer) for layer in layers_inside(model)]
+    before = [(id(v), np.array(v)) for v in model.weights]
+    outputs = np.array(model(X))
+    made = []
+    original = SparseKernel.__init__
 
-        def fails_midway(self, *args, **kwargs):
-            made.append(self)
-            if len(made) == 3:
-                raise RuntimeError("midway")
-            original(self, *args, **kwargs)  # noqa: B023
+    def fails_midway(self, *args, **kwargs):
+        made.append(self)
+        if len(made) == 3:
+            raise RuntimeError("midway")
+        original(self, *args, **kwargs)
 
-        monkeypatch.setattr(SparseKernel, "__init__", fails_midway)
-        with pytest.raises(RuntimeError, match="midway"):
-            sparsify(model, alpha=2.0, verbose=0)
-        monkeypatch.undo()
-        assert [type(layer) for layer in layers_inside(model)] == kinds
-        for variable, (identity, value) in zip(model.weights, before):
-            assert id(variable) == identity and kernel_of(variable) is None
-            np.testing.assert_array_equal(variable, value)
-        np.testing.assert_array_equal(model(X), outputs)
+    monkeypatch.setattr(SparseKernel, "__init__", fails_midway)
+    with pytest.raises(RuntimeError, match="midway"):
         sparsify(model, alpha=2.0, verbose=0)
-        np.testing.assert_allclose(model(X), outputs, atol=1e-6)
+    monkeypatch.undo()
+    assert [type(layer) for layer in layers_inside(model)] == kinds
+    assert model.compiled
+    for variable, (identity, value) in zip(model.weights, before, strict=True):
+        assert id(variable) == identity and kernel_of(variable) is None
+        np.testing.assert_array_equal(variable, value)
+    np.testing.assert_array_equal(model(X), outputs)
+    sparsify(model, alpha=2.0, verbose=0)
+    np.testing.assert_allclose(model(X), outputs, atol=1e-6)
+
+
+def test_nothing_changes_where_a_dense_layer_cannot_be_stored():
+    """In sparse execution, where matrices leave the model one by one."""
+    model = keras.Sequential(
+        [
+            keras.Input((8,)),
+            keras.layers.Dense(6, name="first"),
+            PowerpropDense(6, alpha=2.0),
+            keras.layers.Dense(6, kernel_constraint="max_norm"),
+            keras.layers.Dense(2),
+        ]
+    )
+    prune(model, 0.5)
+    kinds = [type(layer) for layer in model.layers]
+    before = [(id(v), v.name, np.array(v)) for v in model.weights]
+    outputs = np.array(model(X[:, 0]))
+    with pytest.raises(ValueError, match="kernel_constraint"):
+        sparsify(model, execution="sparse", density=0.3, verbose=0)
+    assert [type(layer) for layer in model.layers] == kinds
+    for v, (identity, name, value) in zip(model.weights, before, strict=True):
+        assert (id(v), v.name) == (identity, name)
+        np.testing.assert_array_equal(v, value)
+    np.testing.assert_array_equal(model(X[:, 0]), outputs)
+
+
+def test_stored_values_inside_a_users_model(tmp_path):
+    class Outer(keras.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = keras.layers.Dense(16, "relu")
+            self.out = Own(16)
+
+        def build(self, input_shape):
+            self.dense.build(input_shape)
+            self.out.build((*input_shape[:-1], 16))
+
+        def call(self, inputs):
+            return self.out(self.dense(inputs))
+
+    keras.saving.register_keras_serializable("tests")(Outer)
+    model = keras.Sequential(
+        [keras.Input((8,)), Outer(), keras.layers.Dense(2)]
+    )
+    sparsify(model, 2.0, execution="sparse", density=0.25, verbose=0)
+    outputs = model(X[:, 0])
+    kinds = [type(k).__name__ for k in sparse_kernels(model)]
+    assert kinds == ["SparseValues", "SparseKernel", "SparseValues"]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(X[:, 0]), outputs)
+    densify(model)
+    np.testing.assert_allclose(model(X[:, 0]), outputs, atol=1e-5)
 
 
 def test_lora_is_merged_and_quantized_layers_are_refused():

@@ -7,9 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from keras_sparse_rl.kernels import masks
 from keras_sparse_rl.sparsity import global_topk_masks
 from keras_sparse_rl.sparsity import keep_count
-from keras_sparse_rl.sparsity import masks
 from keras_sparse_rl.sparsity import topk_mask
 
 scores = hnp.arrays(

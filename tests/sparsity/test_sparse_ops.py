@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_sparse_rl.execution import sparse_ops
 from keras_sparse_rl.execution.sparse_layout import SparseLayout
 from keras_sparse_rl.execution.sparse_matmul import masked_matmul
 from keras_sparse_rl.execution.sparse_matmul import scatter
@@ -17,7 +18,6 @@ from keras_sparse_rl.execution.sparse_matmul import sparse_matmul
 from keras_sparse_rl.execution.sparse_matmul import transpose
 from keras_sparse_rl.layers import SparseDense
 from keras_sparse_rl.sparsity import load_sparse_ops
-from keras_sparse_rl.sparsity import sparse_ops
 
 OPS = load_sparse_ops()
 needs_ops = pytest.mark.skipif(OPS is None, reason="no C++ compiler")

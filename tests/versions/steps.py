@@ -15,7 +15,10 @@ BASE_TESTS = {
         "tests/callbacks/test_top_kast.py",
         "tests/callbacks/test_drop_and_grow.py",
     ],
-    "sparsify": ["tests/sparsity/test_tools.py"],
+    "sparsify": [
+        "tests/sparsity/test_tools.py",
+        "tests/sparsity/test_in_place.py",
+    ],
 }
 AGENT_TESTS = {
     "guides": ["tests/test_snippets.py", "-k", "page"],
@@ -26,7 +29,7 @@ AGENT_TESTS = {
     ],
     "agents": ["tests/agents/test_actor_critic_agent.py"],
 }
-BASE_TOOLS = ["pytest", "pytest-xdist", "hypothesis"]
+BASE_TOOLS = ["pytest", "pytest-xdist", "hypothesis", "tensorboard"]
 _VERSIONS = """
 import importlib.metadata as m
 for name in ("tensorflow", "keras", "numpy"):
