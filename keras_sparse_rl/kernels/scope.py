@@ -30,10 +30,12 @@ class EffectiveScope(keras.StatelessScope):
 
     >>> import keras
     >>> from keras_sparse_rl.kernels import SparseKernel
+    >>> from keras_sparse_rl.kernels.keras_members import unlocked
     >>> from keras_sparse_rl.kernels.scope import EffectiveScope
     >>> dense = keras.layers.Dense(1, kernel_initializer="ones")
     >>> dense.build((None, 2))
-    >>> kernel = SparseKernel(dense, (2, 1), 2.0, theta=dense.kernel)
+    >>> with unlocked(dense):
+    ...     kernel = SparseKernel(dense, (2, 1), 2.0, theta=dense.kernel)
     >>> _ = kernel.theta.assign([[2.0], [3.0]])
     >>> with EffectiveScope(dense, [kernel]):
     ...     y = dense.call(keras.ops.ones((1, 2)))

@@ -29,6 +29,13 @@ def named_matrices(model, densities):
         ValueError: if there is no such layer or matrix, or a density is out
             of range.
     """
+    if not isinstance(densities, dict):
+        raise ValueError(
+            "`densities` must be a dict of layer, layer name or regular "
+            f"expression to a density. Received: densities={densities!r}. To "
+            "share out a density over all layers: prune(model, 0.1, "
+            "densities='erk')."
+        )
     layers, named = layers_inside(model), {}
     for key, density in densities.items():
         for variable in _meant(model, layers, key):

@@ -7,6 +7,7 @@ import pytest
 from keras_sparse_rl.continual import EfficientPackNet
 from keras_sparse_rl.continual import PackNet
 from keras_sparse_rl.continual import TaskModel
+from keras_sparse_rl.kernels import kernel_of
 from keras_sparse_rl.layers import PowerpropDense
 from keras_sparse_rl.optimizers import Powerprop
 from keras_sparse_rl.sparsity import densify
@@ -244,11 +245,9 @@ def test_a_task_starts_as_the_first_did():
     first = [np.array(v) for v in model.network.weights]
     owned = list(model.owned_masks().values())
     model.start_task("task1")
-    names = [v.path for v in model.network.weights]
-    for name, old, begin, now in zip(
-        names, first, initial, model.network.weights
-    ):
-        if name.endswith("theta"):
+    for variable, old, begin in zip(model.network.weights, first, initial):
+        name, now = variable.path, variable
+        if kernel_of(variable) is not None:
             mask = owned.pop(0)
             np.testing.assert_array_equal(
                 now, np.where(mask, old, begin), err_msg=name

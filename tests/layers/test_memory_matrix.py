@@ -243,7 +243,7 @@ def test_top_kast_trains_gtrxl_sparse():
         callbacks=[TopKAST(0.2, 0.4, refresh_every=1)],
     ).history
     total = sparsity_summary(model, print_fn=None)["total"]
-    assert abs(total["density"] - 0.2) < 0.02
+    assert abs(total["density_of_sparse_kernels"] - 0.2) < 0.02
     assert history["loss"][-1] < history["loss"][0]
 
 

@@ -133,7 +133,8 @@ def test_what_exists_shrinks_with_the_density():
     for variable in (kernel.theta, *slots.values(), *kernel.bookkeeping[:1]):
         assert 40 <= variable.shape[0] <= 48
     row = sparsity_summary(model, print_fn=None)["layers"][0]
-    assert row["density"] == 0.1 and row["used"] == 20 + 20
+    assert row["density_of_sparse_kernels"] == 0.1
+    assert row["used"] == 20 + 20
     assert row["flops"] == 40 and row["dense_flops"] == 400
 
 

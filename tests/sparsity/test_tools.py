@@ -235,13 +235,14 @@ def test_prune_by_layer_and_globally():
 def test_global_pruning_ranks_weights_not_parameters():
     """With unequal exponents the order of theta is another."""
     inputs = keras.Input((1,))
-    a = PowerpropDense(1, alpha=1, name="a")(inputs)
+    a = PowerpropDense(3, alpha=1, name="a")(inputs)
     model = keras.Model(inputs, PowerpropDense(1, alpha=4, name="b")(a))
     first, second = sparse_kernels(model)
-    first.theta.assign([[0.3]])
-    second.theta.assign([[0.6]])  # its weight is 0.1296
-    prune(model, 0.5, scope="global")
-    assert first.forward_mask().all() and not second.forward_mask().any()
+    first.theta.assign([[0.3, 0.31, 0.32]])
+    second.theta.assign([[0.6], [0.5], [0.4]])  # weights of 0.1296 and less
+    prune(model, 4 / 6, scope="global")
+    assert first.forward_mask().all()
+    assert second.forward_mask().ravel().tolist() == [True, False, False]
 
 
 def test_summary_counts_by_hand(capsys):
@@ -267,8 +268,9 @@ def test_summary_counts_by_hand(capsys):
     assert norm["flops"] == 0 and norm["used"] == 16
     assert logits["flops"] == 2 * 64 * 10
     total = summary["total"]
-    assert total["density"] == 0.25
+    assert total["density_of_sparse_kernels"] == 0.25
     assert total["parameters"] == 112 + 16 + 650
+    assert total["density"] == total["used"] / total["parameters"]
     assert total["flops"] == conv["flops"] + logits["flops"]
 
 
