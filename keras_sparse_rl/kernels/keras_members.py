@@ -1,7 +1,4 @@
-"""The underscore members of Keras that sparsity in place needs, all of them.
-
-Keras' own LoRA and quantization change built layers by the same members.
-"""
+"""The underscore members of Keras that sparsity in place needs, like LoRA."""
 
 import contextlib
 import inspect
@@ -39,16 +36,14 @@ def forget(layer, name):
 
 def move_first(layer, variable):
     """Puts a variable before the layer's others, as after `build`."""
-    variables = layer._trainable_variables  # its order is file format
-    others = [v for v in variables if v is not variable]
-    variables[:] = [variable, *others]
+    # The order is file format.
+    layer._trainable_variables.sort(key=lambda v: v is not variable)
 
 
 def renew_call_signature(layer):
     """Lets a layer of a new class pass on the arguments of its `call`."""
-    signature = inspect.signature(layer.call)
-    names = list(signature.parameters)
-    layer._call_signature = signature  # read once, at construction
+    layer._call_signature = inspect.signature(layer.call)  # read only once
+    names = list(layer._call_signature.parameters)
     layer.call_signature_parameters = names
     layer._call_has_training_arg = "training" in names
     layer._call_has_context_arg = {"training": "training" in names}

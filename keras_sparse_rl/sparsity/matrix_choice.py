@@ -10,9 +10,7 @@ from keras_sparse_rl.kernels.kernel import sparse_kernels
 from keras_sparse_rl.kernels.matrices import layers_inside
 from keras_sparse_rl.layers.powerprop_kernels import matrices_in
 from keras_sparse_rl.sparsity.readers import output_layers
-
-# A key with one of these is a regular expression, not a name.
-_PATTERN = re.compile(r"[.*+?\[\](){}|^$\\]")
+from keras_sparse_rl.sparsity.selection import is_pattern
 
 
 def named_matrices(model, densities):
@@ -98,7 +96,7 @@ def _meant(model, layers, key):
         found = [layer for layer in layers if layer is key]
     else:
         found = [layer for layer in layers if layer.name == key]
-    if not found and isinstance(key, str) and _PATTERN.search(key):
+    if not found and is_pattern(key):
         matrices = [
             variable
             for variable, _ in matrices_in(layers)

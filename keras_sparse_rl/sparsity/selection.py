@@ -1,6 +1,7 @@
 """Which kernels a call means, and the density that each of them gets."""
 
 import collections
+import re
 
 import keras
 
@@ -10,6 +11,9 @@ from keras_sparse_rl.kernels.densities import erk_densities
 from keras_sparse_rl.kernels.densities import uniform_densities
 from keras_sparse_rl.kernels.kernel import sparse_kernels
 from keras_sparse_rl.sparsity.model_checks import check_model
+
+# What names of layers do not have, and regular expressions do.
+_PATTERN = re.compile(r"[.*+?\[\](){}|^$\\]")
 
 
 def find_sparse_kernels(model):
@@ -71,8 +75,9 @@ def resolve_names(kernels, by_layer, frozen=None):
 
     Args:
         kernels: dict of name to `SparseKernel`.
-        by_layer: dict of layer, layer name or kernel name to a density. A
-            layer of layers, such as `GTrXL`, means all kernels in it.
+        by_layer: dict of layer, layer name, kernel name or regular expression
+            for kernels' paths, as in `sparsify`, to a density. A layer of
+            layers, such as `GTrXL`, means all kernels in it.
         frozen: dict of name to `SparseKernel` of layers that are not
             trainable and therefore not meant; optional.
 
@@ -118,4 +123,15 @@ def _meant(key, kernels):
         layers = kernel.path.split("/")[:-1]
         if key in layers:
             depths.setdefault(layers.index(key), []).append(name)
+    if not depths and is_pattern(key):
+        return [n for n, k in kernels.items() if re.search(key, k.path)]
     return depths[min(depths)] if depths else []
+
+
+def is_pattern(key):
+    """Whether a key of `densities` is a regular expression, not a name.
+
+    Args:
+        key: what the user gave.
+    """
+    return isinstance(key, str) and bool(_PATTERN.search(key))

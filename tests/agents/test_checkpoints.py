@@ -61,7 +61,7 @@ def test_other_agents_are_refused_and_ended_runs_reported(tmp_path):
             {"optimizer": keras.optimizers.Adam},
             "has PowerpropSGD; the agent has PowerpropAdam",
         ),
-        ({"width": 5}, r"theta \(4, 5\)"),
+        ({"width": 5}, r"kernel \(4, 5\)"),
         ({"term": "more"}, "has more"),
     ):
         with pytest.raises(ValueError, match="another agent") as error:

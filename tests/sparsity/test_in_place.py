@@ -406,6 +406,10 @@ def test_patterns_name_matrices_by_path():
         elif kernel.path.startswith(f"{own.name}/"):
             share = 0.25
         assert kernel.forward_mask().mean() == share, kernel.path
+    prune(model, 1.0, densities={"(query|key)/kernel$": 0.25})
+    for kernel in sparse_kernels(model):
+        found = kernel.path.split("/")[-2] in ("query", "key")
+        assert kernel.forward_mask().mean() == (0.25 if found else 1.0)
 
 
 def test_what_is_covered_is_said(capsys):
