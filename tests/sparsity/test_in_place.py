@@ -28,6 +28,10 @@ from tests.sparsity.own_models import net
 from tests.sparsity.own_models import task
 
 each_model = pytest.mark.parametrize("make", [net, task])
+# Where several trainings are traced, one of the models stands for both.
+each_model_in_time = pytest.mark.parametrize(
+    "make", [pytest.param(net, marks=pytest.mark.slow), task]
+)
 
 
 def compiled(model, **arguments):
@@ -153,7 +157,7 @@ def test_a_variable_that_two_layers_hold():
     )
 
 
-@each_model
+@each_model_in_time
 def test_every_callback_trains_it_at_exact_densities(make):
     callbacks = (
         TopKAST(0.3, refresh_every=4),
@@ -248,8 +252,9 @@ def test_densified_file_is_plain_keras(trained, tmp_path):
     assert (loaded.get_weights()[0] == 0).mean() > 0.5
 
 
-@each_model
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "make, policy", [(net, "mixed_bfloat16"), (task, "mixed_float16")]
+)
 def test_mixed_precision(make, policy):
     keras.config.set_dtype_policy(policy)
     model = compiled(sparse(make))
@@ -259,7 +264,7 @@ def test_mixed_precision(make, policy):
     assert np.isfinite(history.history["loss"]).all()
 
 
-@each_model
+@each_model_in_time
 def test_xla_and_two_replicas_train_alike(make, two_replicas):
     results = []
     for strategy, jit in (
