@@ -134,7 +134,8 @@ def test_redundant_biases_are_left_out():
     """Biases of keys and distances cancel in the softmax, as documented."""
     layer = build()
     names = [v.path.split("/", 1)[1] for v in layer.trainable_variables]
-    assert sorted(n for n in names if "bias" in n) == ["output/bias"]
+    biases = sorted(n for n in names if "bias" in n)
+    assert biases == ["output/bias", "u_bias", "v_bias"]
     assert not build(use_bias=False)._output.use_bias
     weights = attention_weights(layer)
     memory, inputs = data(4, 1)

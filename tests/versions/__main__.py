@@ -69,6 +69,7 @@ class Run:
         seconds = time.time() - start
         self.result["seconds"] = round(self.result["seconds"] + seconds)
         self.result["date"] = datetime.date.today().isoformat()
+        self.result["commit"] = steps.commit()
         RESULTS.mkdir(exist_ok=True)
         self.path.write_text(json.dumps(self.result, indent=1) + "\n")
         print(f"{found} ({seconds:.0f} s)", flush=True)

@@ -67,6 +67,13 @@ def versions(python):
     return dict(line.split() for line in printed.stdout.splitlines())
 
 
+def commit():
+    """The commit that is tried, short."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return printed.stdout.strip() or "?"
+
+
 def run_logged(command, log, environment, seconds):
     """Runs a command in the checkout; all that it prints goes to a file.
 

@@ -16,7 +16,10 @@ written by `make matrix` (`make matrix ENV=colab` for one row).
 
 With a pre-release of TensorFlow there is no `tf-keras`, which TF-Agents needs:
 the README's line for `[agents]` then ends in pip's "ResolutionImpossible" and
-changes nothing. The base package works, and is what that row ran.
+changes nothing. The base package installs and works.
+
+A row that is not here has not been run to its end. Each names the commit that
+it ran.
 """
 
 
@@ -31,8 +34,8 @@ def write(results, environments):
     lines = [
         "| | Python | TensorFlow | Keras | NumPy | "
         + " | ".join(columns)
-        + " | minutes | date |",
-        "|---" * (len(columns) + 7) + "|",
+        + " | minutes | date | commit |",
+        "|---" * (len(columns) + 8) + "|",
     ]
     for name in environments:
         path = results / f"{name}.json"
@@ -57,5 +60,6 @@ def _row(name, result, columns):
         *(result["tests"].get(column, "") for column in columns),
         f"{result['seconds'] / 60:.1f}",
         result["date"],
+        result["commit"],
     ]
     return "| " + " | ".join(cells) + " |"
