@@ -27,8 +27,8 @@ def packnet_mask(weight, free, tasks_left):
         where nothing is free.
 
     Raises:
-        ValueError: if `tasks_left` is not a positive integer or a weight is
-            NaN.
+        ValueError: if `tasks_left` is not a positive integer, a weight is
+            NaN, or `free` has another shape.
 
     Example:
 
@@ -38,7 +38,13 @@ def packnet_mask(weight, free, tasks_left):
     [False, False, True, False, True]
     """
     check_integer("tasks_left", tasks_left)
-    weight, free = np.asarray(weight), np.asarray(free, bool)
+    weight, free = np.asarray(weight), np.asarray(free)
+    if free.dtype != bool or free.shape != weight.shape:
+        raise ValueError(
+            "`free` must be a boolean array of the weight's shape "
+            f"{weight.shape}. Received: free of shape {free.shape} and dtype "
+            f"{free.dtype}."
+        )
     size = int(np.count_nonzero(free))
     if size == 0:
         return free.copy()
@@ -64,7 +70,8 @@ def sparsest(densities, score, minimum):
         Float, a density of the list; 1.0 if none reaches the minimum.
 
     Raises:
-        ValueError: if there is no density, or one is outside (0, 1].
+        ValueError: if there is no density, one is outside (0, 1], or
+            `minimum` is NaN.
 
     Example:
 
@@ -73,6 +80,11 @@ def sparsest(densities, score, minimum):
     >>> sparsest([0.5, 0.1, 0.05], accuracy.get, minimum=0.94)
     0.1
     """
+    if np.isnan(minimum):
+        raise ValueError(
+            "`minimum` must be a number: the score asked for. Received: "
+            f"minimum={minimum}."
+        )
     for density in check_densities(densities):
         if score(density) >= minimum:
             return density

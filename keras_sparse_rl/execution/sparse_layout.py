@@ -105,6 +105,31 @@ class SparseLayout:
         outputs = np.repeat(np.arange(len(end)), end - begin)
         return self.inputs[: len(outputs)], outputs
 
+    def sources(self, old):
+        """Where each entry stood in another layout of the same matrix.
+
+        Args:
+            old: `SparseLayout`.
+
+        Returns:
+            Pair of an int32 array, the entry of `old` or -1 where it has none,
+            and a boolean one: what is in B in both, and so keeps its slots.
+        """
+        shape = self.bounds_by_input.shape[1], self.bounds.shape[1]
+        entry = np.full(shape, -1, "int32")
+        old_places = old.places()
+        entry[old_places] = np.arange(len(old_places[0]))
+        source = entry[self.places()]
+        was_trained = (old.mask[source] & BACKWARD != 0) & (source >= 0)
+        stays = was_trained & (self.mask[: len(source)] & BACKWARD != 0)
+        return source, stays
+
+    def map(self, function):
+        """The same layout with a function applied to each of its arrays."""
+        return SparseLayout(
+            **{name: function(array) for name, array in vars(self).items()}
+        )
+
 
 def _padded(values, capacity, dtype="int32"):
     padded = np.zeros(capacity, dtype)

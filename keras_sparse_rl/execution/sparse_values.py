@@ -13,10 +13,8 @@ from keras_sparse_rl.execution.stored_values import restored_values
 from keras_sparse_rl.execution.stored_values import stored_values
 from keras_sparse_rl.kernels.checkpoints import follow
 from keras_sparse_rl.kernels.kernel import Kernel
-from keras_sparse_rl.kernels.masks import BACKWARD
 from keras_sparse_rl.kernels.masks import keep_count
 from keras_sparse_rl.kernels.masks import topk_mask
-from keras_sparse_rl.kernels.powerpropagation import effective_weight
 from keras_sparse_rl.kernels.powerpropagation import masked_weight
 from keras_sparse_rl.kernels.powerpropagation import theta_from_weight
 
@@ -145,12 +143,7 @@ class SparseValues(Kernel):
 
     def tensors(self):
         """The layout as tensors, for the products."""
-        return SparseLayout(
-            **{
-                name: tf.convert_to_tensor(variable.value)
-                for name, variable in vars(self.layout).items()
-            }
-        )
+        return self.layout.map(lambda v: tf.convert_to_tensor(v.value))
 
     def value(self, dtype=None, training=False):
         """The effective, masked kernel as a dense tensor of `dtype`."""
@@ -183,13 +176,6 @@ class SparseValues(Kernel):
         """Sets the reservoir to what `resting` returned."""
         fill_reservoir(self._reservoir, values)
 
-    def weight(self):
-        """The effective weight as an array, masked or not."""
-        theta = self.dense_theta()
-        if self.alpha == 1:
-            return theta
-        return ops.convert_to_numpy(effective_weight(theta, self.alpha))
-
     def assign_weight(self, weight):
         """Sets `theta` such that the effective weight is `weight`."""
         theta = theta_from_weight(
@@ -203,9 +189,8 @@ class SparseValues(Kernel):
         Args:
             forward: boolean array, the set A.
             backward: boolean array, the set B.
-            slots: dict of name to an optimizer's variable of this kernel: its
-                entries move with the weights, and start from 0 where a weight
-                comes into B.
+            slots: dict of name to an optimizer's variable of this kernel: it
+                moves with the weights, from 0 where one comes into B.
 
         Raises:
             ValueError: if there are more weights than the layer has room for.
@@ -219,14 +204,9 @@ class SparseValues(Kernel):
                 f"{self.layer.backward_density:.3g}), or ask for fewer."
             )
         theta = self.dense_theta()
-        old = self._numpy_layout()
         new = SparseLayout.from_masks(forward, backward, self.capacity)
-        entry = np.full(self.shape, -1, "int32")
-        old_places, places = old.places(), new.places()
-        entry[old_places] = np.arange(len(old_places[0]))
-        source = entry[places]
-        was_trained = (old.mask[source] & BACKWARD != 0) & (source >= 0)
-        stays = was_trained & (new.mask[: len(source)] & BACKWARD != 0)
+        source, stays = new.sources(self._numpy_layout())
+        places = new.places()
         fill_reservoir(self._reservoir, theta)
         self._assign_theta(theta[places])
         for name, variable in vars(self.layout).items():
@@ -286,12 +266,7 @@ class SparseValues(Kernel):
         self._assign_theta(theta)
 
     def _numpy_layout(self):
-        return SparseLayout(
-            **{
-                name: ops.convert_to_numpy(variable)
-                for name, variable in vars(self.layout).items()
-            }
-        )
+        return self.layout.map(ops.convert_to_numpy)
 
     def _numpy_theta(self):
         return ops.convert_to_numpy(ops.cast(self.theta.value, "float32"))

@@ -18,3 +18,9 @@ def follow_lists(layer):
     """Lets TensorFlow's checkpoints find layers that are held in lists."""
     for number, part in enumerate(sublayers(layer)):
         follow(layer, f"held_{number}", part)
+
+
+def unfollow_lists(layer):
+    """Takes back what `follow_lists` did."""
+    for name in [name for name in vars(layer) if name.startswith("__held_")]:
+        super(keras.layers.Layer, layer).__delattr__(name)

@@ -24,8 +24,7 @@ def unlocked(layer):
     try:
         yield
     finally:
-        if was_locked:
-            layer._tracker.lock()
+        layer._tracker.locked = was_locked
 
 
 def forget(layer, name):
@@ -35,16 +34,14 @@ def forget(layer, name):
 
 
 def move_first(layer, variable):
-    """Puts a variable before the layer's others, as after `build`."""
-    # The order is file format.
+    """Puts a variable before the layer's others: the order is file format."""
     layer._trainable_variables.sort(key=lambda v: v is not variable)
 
 
 def renew_call_signature(layer):
     """Lets a layer of a new class pass on the arguments of its `call`."""
     layer._call_signature = inspect.signature(layer.call)  # read only once
-    names = list(layer._call_signature.parameters)
-    layer.call_signature_parameters = names
+    names = layer.call_signature_parameters = [*layer._call_signature.parameters]
     layer._call_has_training_arg = "training" in names
     layer._call_has_context_arg = {"training": "training" in names}
 

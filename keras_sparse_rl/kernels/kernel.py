@@ -4,6 +4,8 @@ import weakref
 import keras
 from keras import ops
 
+from keras_sparse_rl.kernels.powerpropagation import effective_weight
+
 # By identity: to a program a variable is only ever the one it was given. Held
 # weakly: a kernel lives as long as the layer that has it.
 _KERNELS = weakref.WeakValueDictionary()
@@ -78,10 +80,6 @@ class Kernel(abc.ABC):
         """The effective, masked kernel as a tensor of `dtype`."""
 
     @abc.abstractmethod
-    def weight(self):
-        """The effective weight as an array, masked or not."""
-
-    @abc.abstractmethod
     def assign_weight(self, weight):
         """Sets `theta` such that the effective weight is `weight`."""
 
@@ -107,6 +105,13 @@ class Kernel(abc.ABC):
             slots: dict of name to an optimizer's variable of this kernel. It
                 is forgotten where a weight leaves B: it may come back.
         """
+
+    def weight(self):
+        """The effective weight as an array, masked or not."""
+        theta = self.dense_theta()
+        if self.alpha == 1:
+            return theta
+        return ops.convert_to_numpy(effective_weight(theta, self.alpha))
 
     def forward_mask(self):
         """Boolean array: the weights that are used (the set A)."""

@@ -16,6 +16,8 @@ if IS_TENSORFLOW:
 
 # Below this size starting a compiled kernel costs more than it saves.
 _SMALLEST_FUSED_SIZE = 2**16
+# Numbers that pass through `map_in_place` in one go.
+_AT_ONCE = 2**16
 
 
 def fused(function, tensor):
@@ -59,24 +61,40 @@ def lifted():
     return tf.init_scope() if IS_TENSORFLOW else contextlib.nullcontext()
 
 
-def exchange(variable, old, new):
-    """Sets a variable whose value is known, in the memory that it has.
+def map_in_place(function, variable):
+    """Applies a function to every number of a variable, where it is.
 
-    To assign would put it into new memory and leave a hole: over the kernels
-    of a large model that is a second copy of them.
+    To assign would put the values into new memory and leave a hole: over the
+    kernels of a large model that is a second copy of them. Here it takes one
+    array of the variable's size for a moment.
 
     Args:
+        function: function of a one-dimensional array to one of its shape.
         variable: Keras variable.
-        old: array, its value, finite.
-        new: array of the same shape.
     """
     inner = variable.value
-    if (
-        not IS_TENSORFLOW
-        or isinstance(inner, tf.distribute.DistributedValues)
-        or not np.isfinite(old).all()
-    ):
-        variable.assign(new)
-        return
-    inner.assign_sub(old)  # exactly 0
-    inner.assign_add(new.astype(old.dtype, copy=False))
+    values = _aligned_copy(ops.convert_to_numpy(variable))
+    is_one = IS_TENSORFLOW and not isinstance(
+        inner, tf.distribute.DistributedValues
+    )
+    bounds = values.min(), values.max()
+    is_exact = is_one and np.isfinite(bounds).all()
+    if is_exact:
+        inner.assign_sub(values)  # exactly 0
+    flat = values.reshape(-1)
+    for first in range(0, flat.size, _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        flat[part] = function(flat[part])
+    if is_exact:
+        inner.assign_add(values)
+    else:
+        variable.assign(values)
+
+
+def _aligned_copy(array):
+    """A copy where TensorFlow takes it as it is, without one of its own."""
+    room = np.empty(array.size + 64 // array.itemsize, array.dtype)
+    skip = -room.ctypes.data % 64 // array.itemsize
+    copy = room[skip : skip + array.size].reshape(array.shape)
+    copy[...] = array
+    return copy

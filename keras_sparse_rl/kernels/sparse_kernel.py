@@ -7,9 +7,8 @@ from keras_sparse_rl.kernels.checkpoints import follow
 from keras_sparse_rl.kernels.kernel import Kernel
 from keras_sparse_rl.kernels.masks import BACKWARD
 from keras_sparse_rl.kernels.masks import FORWARD
-from keras_sparse_rl.kernels.on_tensorflow import exchange
 from keras_sparse_rl.kernels.on_tensorflow import lifted
-from keras_sparse_rl.kernels.powerpropagation import effective_weight
+from keras_sparse_rl.kernels.on_tensorflow import map_in_place
 from keras_sparse_rl.kernels.powerpropagation import masked_weight
 from keras_sparse_rl.kernels.powerpropagation import theta_from_weight
 from keras_sparse_rl.kernels.scope import read_stored
@@ -153,12 +152,6 @@ class SparseKernel(Kernel):
             return weight
         return weight + ops.cast(self.probe, weight.dtype)
 
-    def weight(self):
-        theta = self.dense_theta()
-        if self.alpha == 1:
-            return theta
-        return ops.convert_to_numpy(effective_weight(theta, self.alpha))
-
     def assign_weight(self, weight):
         self.theta.assign(theta_from_weight(weight, self.alpha))
 
@@ -169,12 +162,12 @@ class SparseKernel(Kernel):
             return
         root = self.alpha / alpha
         self.alpha = alpha
-        # In as little memory as can be: models may be large.
-        theta = np.array(self.dense_theta())
-        new = np.abs(theta).astype("float32", copy=False)
-        np.power(new, root, out=new)
-        np.copysign(new, theta.astype("float32", copy=False), out=new)
-        exchange(self.theta, theta, new)
+
+        def with_root(theta):
+            part = theta.astype("float32")
+            return np.copysign(np.abs(part) ** root, part)
+
+        map_in_place(with_root, self.theta)
 
     def dense_theta(self):
         return ops.convert_to_numpy(self.theta)

@@ -1,6 +1,5 @@
 """Layers that are built already, made sparse where they are, and back."""
 
-import contextlib
 import functools
 import types
 
@@ -62,9 +61,12 @@ class InPlace(PowerpropKernels):
     plain_class = None
 
     def get_config(self):
-        # Keras looks at the class to name it in the file.
-        with _of_class(self, self.plain_class):
+        own = type(self)
+        self.__class__ = self.plain_class  # Keras names it in the file
+        try:
             config = keras.saving.serialize_keras_object(self)
+        finally:
+            self.__class__ = own
         config.pop("compile_config", None)  # compiled once all is in place
         return {"layer": config, "sparse": describe(self)}
 
@@ -111,15 +113,21 @@ def make_sparse(layer, matrices, alpha, kernels_alpha=None):
         adopt(layer, matrices, kernels_alpha or alpha)
 
 
-def make_plain(layer):
+def make_plain(layer, kept=None):
     """Gives a layer its own class back; `theta` is its matrix then.
 
     Args:
         layer: Keras layer that has kernels, or layers inside that have.
+        kept: tuple of kernels that stay, and the layer's class with them; by
+            default none does.
     """
     for kernel in own_kernels(layer):
-        kernel.release()
-        forget(layer, kernel.mask_attribute)
+        if kernel not in (kept or ()):
+            kernel.release()
+            forget(layer, kernel.mask_attribute)
+    if kept is not None:
+        layer._powerprop_kernels = kept
+        return
     for name in ("_powerprop_kernels", "_powerprop_inside"):
         vars(layer).pop(name, None)
     if isinstance(layer, InPlace):
@@ -285,15 +293,6 @@ def _restore_after_call(layer, entries):
         return outputs
 
     layer.call = call_and_restore
-
-
-@contextlib.contextmanager
-def _of_class(layer, kind):
-    own, layer.__class__ = layer.__class__, kind
-    try:
-        yield
-    finally:
-        layer.__class__ = own
 
 
 # The name must be known before a file is loaded.

@@ -9,6 +9,7 @@ from keras_sparse_rl.kernels.kernel import sparse_kernels
 from keras_sparse_rl.kernels.matrices import layers_inside
 from keras_sparse_rl.layers import PowerpropDense
 from keras_sparse_rl.layers import SparseDense
+from keras_sparse_rl.layers.in_place import InPlace
 from keras_sparse_rl.layers.in_place import make_plain
 from keras_sparse_rl.layers.in_place import make_sparse
 from keras_sparse_rl.layers.in_place import watch_inside
@@ -74,8 +75,10 @@ def convert(model, spared, arguments, undo):
         if arguments.execution != "dense" and type(layer) is keras.layers.Dense:
             _store(layer, arguments, undo)
             continue
-        if not getattr(layer, "_powerprop_kernels", ()):
-            undo.callback(make_plain, layer)
+        kept = getattr(layer, "_powerprop_kernels", None)
+        if not kept and not isinstance(layer, InPlace):
+            kept = None  # it becomes of another class
+        undo.callback(make_plain, layer, kept)
         make_sparse(layer, chosen, arguments.alpha, kernels_alpha=1.0)
         new.update({id(v): kernel_of(v) for v, _ in chosen})
     if not changed:

@@ -1,5 +1,6 @@
 import numpy as np
 
+from keras_sparse_rl.kernels.checkpoints import unfollow_lists
 from keras_sparse_rl.kernels.kernel import sparse_kernels
 from keras_sparse_rl.kernels.matrices import layers_inside
 from keras_sparse_rl.layers import SparseDense
@@ -64,8 +65,10 @@ def densify(model):
             used, weight = kernel.forward_mask(), kernel.weight()
             kernel.theta.assign(np.where(used, weight, 0.0))
     for layer in layers:
+        if isinstance(layer, HoldsProjections):
+            layer.alpha = None
+            continue
+        unfollow_lists(layer)
         if isinstance(layer, PowerpropKernels):
             make_plain(layer)
-        elif isinstance(layer, HoldsProjections):
-            layer.alpha = None
     uncompile(model)

@@ -51,8 +51,8 @@ def export_litert(model, path, print_fn=print):
         TypeError: if `path` is no path, or `model` no Keras model, or one that
             would have to be copied and cannot be.
         ValueError: if `path` does not end in `.tflite`, the model has no
-            weights yet, it loops over sequences of open length, or
-            TensorFlow's converter refuses it.
+            weights yet, or it loops over sequences of open length. What else
+            LiteRT cannot compute TensorFlow's converter names itself.
 
     Example:
 
@@ -114,22 +114,11 @@ def _converted(model):
         model.export(folder, format="tf_saved_model", verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
-        try:
-            content = converter.convert()
-            if not _leaves_inputs_out(content):
-                return content, True
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-            return converter.convert(), False
-        # Its own class has no public name.
-        except Exception as error:
-            kinds = {type(layer).__name__ for layer in layers_inside(model)}
-            raise ValueError(
-                "TensorFlow's converter cannot translate `model` "
-                f"'{model.name}'. Its layers are of the kinds {sorted(kinds)}. "
-                "LiteRT has no loops over time and no look-ups of words: leave "
-                "those outside of the model that is exported. Above stands "
-                "what the converter said."
-            ) from error
+        content = converter.convert()
+        if not _leaves_inputs_out(content):
+            return content, True
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        return converter.convert(), False
 
 
 def _leaves_inputs_out(content):

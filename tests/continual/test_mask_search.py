@@ -57,5 +57,10 @@ def test_wrong_arguments_are_answered():
         sparsest([], float, 0)
     with pytest.raises(ValueError, match="densities=0"):
         sparsest([0.0, 0.5], float, 0)
+    with pytest.raises(ValueError, match="minimum=nan"):
+        sparsest([0.5], float, np.nan)
+    for free in (None, [True], [[True], [False]], [0, 1]):
+        with pytest.raises(ValueError, match="`free` must be.*Received"):
+            packnet_mask([1.0, 2.0], free, 1)
     with pytest.raises(ValueError, match="holds NaN"):
         packnet_mask([np.nan, 1.0], [True, True], 1)

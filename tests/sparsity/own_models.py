@@ -32,6 +32,23 @@ class Own(keras.layers.Layer):
 
 
 @register
+class ReadsTable(keras.layers.Layer):
+    """Reads the table of an embedding inside, and has a matrix."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.table = keras.layers.Embedding(4, 5)
+
+    def build(self, input_shape):
+        self.table.build()
+        self.w = self.add_weight((5, 6), name="w")
+
+    def call(self, inputs):
+        rows = keras.ops.one_hot(inputs, 4) @ self.table.embeddings
+        return keras.ops.sum(rows, 1) @ self.w
+
+
+@register
 class Residual(keras.layers.Layer):
     """No `build`: what is inside is built by the first call."""
 

@@ -22,6 +22,7 @@ from keras_sparse_rl.sparsity import densify
 from keras_sparse_rl.sparsity import prune
 from keras_sparse_rl.sparsity import sparsify
 from tests.sparsity.own_models import Own
+from tests.sparsity.own_models import ReadsTable
 from tests.sparsity.own_models import X
 from tests.sparsity.own_models import Y
 from tests.sparsity.own_models import net
@@ -336,6 +337,35 @@ def test_nothing_changes_where_a_dense_layer_cannot_be_stored():
         assert (id(v), v.name) == (identity, name)
         np.testing.assert_array_equal(v, value)
     np.testing.assert_array_equal(model(X[:, 0]), outputs)
+
+
+def test_kernels_of_before_stay_where_a_second_call_fails():
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            ReadsTable(name="reader"),
+            keras.layers.Dense(6, kernel_constraint="max_norm"),
+            keras.layers.Dense(2),
+        ]
+    )
+    x = np.array([[0, 3, 1]])
+    sparsify(model.layers[0], alpha=2.0, verbose=0)
+    reader = model.layers[0]
+    before = [(id(v), np.array(v)) for v in model.weights]
+    outputs, (kernel,) = np.array(model(x)), sparse_kernels(model)
+    named = {reader.table: 0.5}
+    with pytest.raises(ValueError, match="kernel_constraint"):
+        sparsify(model, densities=named, execution="sparse", verbose=0)
+    assert sparse_kernels(model) == [kernel]
+    assert reader.sparse_kernels == [kernel]
+    for v, (identity, value) in zip(model.weights, before, strict=True):
+        assert id(v) == identity
+        np.testing.assert_array_equal(v, value)
+    np.testing.assert_array_equal(model(x), outputs)
+    sparsify(model, alpha=2.0, densities=named, verbose=0)
+    assert len(reader.sparse_kernels) == 2
+    densify(model)
+    assert type(reader) is ReadsTable
 
 
 def test_stored_values_inside_a_users_model(tmp_path):
