@@ -17,7 +17,7 @@ if IS_TENSORFLOW:
 # Below this size starting a compiled kernel costs more than it saves.
 _SMALLEST_FUSED_SIZE = 2**16
 # Numbers that pass through `map_in_place` in one go.
-_AT_ONCE = 2**16
+_AT_ONCE = 2**14
 
 
 def fused(function, tensor):
@@ -73,26 +73,39 @@ def map_in_place(function, variable):
         variable: Keras variable.
     """
     inner = variable.value
-    values = _aligned_copy(ops.convert_to_numpy(variable))
-    is_one = IS_TENSORFLOW and not isinstance(
-        inner, tf.distribute.DistributedValues
-    )
-    bounds = values.min(), values.max()
-    is_exact = is_one and np.isfinite(bounds).all()
-    if is_exact:
-        inner.assign_sub(values)  # exactly 0
+    if not _can_stay(inner):
+        values = np.array(ops.convert_to_numpy(variable))
+        _map_parts(function, values)
+        variable.assign(values)
+        return
+    values = _aligned_copy(np.asarray(inner.read_value()))  # a view, copied
+    # TensorFlow copies what it takes from NumPy, twice; this it shares.
+    shared = tf.experimental.dlpack.from_dlpack(values.__dlpack__())
+    inner.assign_sub(shared)  # exactly 0
+    _map_parts(function, values)
+    inner.assign_add(shared)
+
+
+def _can_stay(inner):
+    """Whether a variable's values can go out of and into its memory."""
+    if not IS_TENSORFLOW or isinstance(inner, tf.distribute.DistributedValues):
+        return False
+    if inner.dtype not in (tf.float16, tf.float32, tf.float64):
+        return False  # NumPy does not share it
+    values = np.asarray(inner.read_value())
+    # What is not finite is not 0 less itself.
+    return bool(np.isfinite([values.min(), values.max()]).all())
+
+
+def _map_parts(function, values):
     flat = values.reshape(-1)
     for first in range(0, flat.size, _AT_ONCE):
         part = slice(first, first + _AT_ONCE)
         flat[part] = function(flat[part])
-    if is_exact:
-        inner.assign_add(values)
-    else:
-        variable.assign(values)
 
 
 def _aligned_copy(array):
-    """A copy where TensorFlow takes it as it is, without one of its own."""
+    """A copy at an address that TensorFlow takes as it is."""
     room = np.empty(array.size + 64 // array.itemsize, array.dtype)
     skip = -room.ctypes.data % 64 // array.itemsize
     copy = room[skip : skip + array.size].reshape(array.shape)
