@@ -21,14 +21,12 @@ def check_callbacks(callbacks):
                 f"not say at which epoch to go on. Received: {name}. Use "
                 "agents.train(..., checkpoint_directory=...)."
             )
-        held = [callback, *getattr(callback, "__dict__", {}).values()]
-        if any(isinstance(x, TrainStepCallback) for x in held):
+        if isinstance(callback, TrainStepCallback):
             raise ValueError(
                 "`callbacks` must not take the train step of `fit`, which "
                 f"agents.train does not run. Received: {name}, which works in "
-                "`fit` alone. For sparse weights use TopKAST or SET; to gate "
-                "a loss by its gradient, a LossTerm with gate=gradients."
-                "GradientGate()."
+                "`fit` alone. To gate a loss by its gradient use a LossTerm "
+                "with gate=gradients.GradientGate()."
             )
 
 

@@ -1,22 +1,24 @@
-import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_sparse_rl._checks import check_integer
-from keras_sparse_rl.callbacks.inner_optimizer import inner_optimizer
-from keras_sparse_rl.callbacks.train_step_callback import TrainStepCallback
 
 
-class DenseGradients(TrainStepCallback):
-    """The gradient of every weight, masked or not, at each n-th step.
+class DenseGradients:
+    """The gradient of every weight, masked or not, before each n-th step.
 
-    What `RigL` grows by. The gradient is that of the effective weight, at the
-    weights before the step, by a pass of its own over the step's batch that
-    leaves no trace: metrics, averages and random seeds stay as they are.
+    What `RigL` grows by. It is taken where a train step computes gradients
+    anyway, whoever wrote that step: of the loss that trains, at the weights
+    before the step. Of several gradients of a kernel (two losses, several
+    steps in one call of a compiled function) it is their sum. Nothing is
+    computed twice, but for layers that store the weights in use alone, and
+    only before a refresh.
+
+    A train step that is compiled already does not see it: start before the
+    first step, as `RigL` does.
 
     Args:
-        every: int; measured before the steps with `iterations + 1` divisible
-            by it, that is once before each refresh.
+        every: int; measured in the call whose steps are expected to reach a
+            multiple of it.
 
     Raises:
         ValueError: if `every` is no whole number of at least 1.
@@ -30,73 +32,120 @@ class DenseGradients(TrainStepCallback):
     >>> model = keras.Sequential([keras.Input((3,)), PowerpropDense(2)])
     >>> model.compile(Powerprop("sgd"), "mse")
     >>> gradients = DenseGradients(every=1)
-    >>> gradients.kernels = sparse_kernels(model)
+    >>> gradients.start(sparse_kernels(model))
+    >>> gradients.expect(step=0)
     >>> x, y = keras.ops.ones((4, 3)), keras.ops.ones((4, 2))
-    >>> history = model.fit(x, y, callbacks=[gradients], verbose=0)
-    >>> gradients.read(gradients.kernels[0]).shape
+    >>> history = model.fit(x, y, verbose=0)
+    >>> gradients.take(sparse_kernels(model)[0]).shape
     (3, 2)
+    >>> gradients.stop()
     """
 
     def __init__(self, every):
-        super().__init__()
         self.every = check_integer("every", every)
-        self.kernels = []
+        self._kernels = []
         self._sums = {}
+        self.is_due = False
+        self._in_graph = None  # `is_due`, where compiled steps read it
+        self._stride = 1
+        self._seen_step = None
 
-    def prepare(self):
-        with self.model.distribute_strategy.scope():
-            # Each replica writes its own part; a reader gets the sum.
-            self._sums = {
-                id(kernel): tf.Variable(
-                    tf.zeros(kernel.shape),
-                    trainable=False,
-                    synchronization=tf.VariableSynchronization.ON_READ,
-                    aggregation=tf.VariableAggregation.SUM,
-                )
-                for kernel in self.kernels
-            }
+    def start(self, kernels):
+        """Measures from now on, where `expect` says that it is time.
 
-    def read(self, kernel):
-        """The last gradient of a kernel, a float32 array of its shape."""
-        return np.asarray(self._sums[id(kernel)])
+        Args:
+            kernels: list of `Kernel`.
+        """
+        self.stop()
+        self._kernels = list(kernels)
+        with _scope(self._kernels[0]):
+            self._in_graph = tf.Variable(False, trainable=False)
+        for kernel in self._kernels:
+            self._sums[id(kernel)] = _sums(kernel)
+            kernel.gradient_observer = self.observe
 
-    def before_step(self, data):
-        iterations = keras.ops.convert_to_tensor(
-            inner_optimizer(self.model).iterations
-        )
+    def stop(self):
+        """Measures no more."""
+        for kernel in self._kernels:
+            kernel.gradient_observer = None
+        if self.is_due:
+            self._in_graph.assign(False)  # a compiled step may still read it
+        self._kernels, self._sums = [], {}
+        self.is_due, self._seen_step = False, None
 
-        def measure():
-            self._measure(data)
+    def expect(self, step):
+        """Says where training is, before a call that makes steps.
+
+        Args:
+            step: int, the optimizer's steps so far. The call is expected to
+                make as many as the one before it, the first one a single one.
+        """
+        if self._seen_step is not None:
+            self._stride = max(1, step - self._seen_step)
+        self._seen_step = step
+        is_due = (step + self._stride) // self.every > step // self.every
+        if is_due != self.is_due:
+            self._in_graph.assign(is_due)
+            self.is_due = is_due
+
+    def observe(self, kernel, gradient):
+        """Called by a kernel where a gradient reaches it.
+
+        Args:
+            kernel: `Kernel`.
+            gradient: function without arguments that gives the gradient of
+                the effective weight, a tensor of the kernel's shape.
+        """
+        if id(kernel) not in self._sums:
+            return
+        total, count = self._sums[id(kernel)]
+
+        def add():
+            value = tf.cast(gradient(), "float32")
+            # A loss scale that was too large says nothing about weights.
+            finite = tf.reduce_all(tf.math.is_finite(value))
+            total.assign_add(tf.where(finite, value, 0.0))
+            count.assign_add(1)
             return tf.constant(True)
 
-        is_due = tf.equal((iterations + 1) % self.every, 0)
-        tf.cond(is_due, measure, lambda: tf.constant(False))
+        tf.cond(self._in_graph, add, lambda: tf.constant(False))
 
-    def _measure(self, data):
-        model = self.model
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        probes = [tf.zeros(kernel.shape) for kernel in self.kernels]
-        try:
-            for kernel, probe in zip(self.kernels, probes):
-                kernel.probe = probe
-            # Metrics, averages and random seeds change in the scope alone.
-            with keras.StatelessScope(collect_losses=True):
-                with tf.GradientTape() as tape:
-                    tape.watch(probes)
-                    y_pred = model(x, training=True)
-                    loss = model.optimizer.scale_loss(
-                        model.compute_loss(
-                            x=x, y=y, y_pred=y_pred, sample_weight=sample_weight
-                        )
-                    )
-        finally:
-            for kernel in self.kernels:
-                kernel.probe = None
-        gradients = tape.gradient(
-            loss, probes, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    def take(self, kernel):
+        """The gradient of a kernel since it was last taken, and forgets it.
+
+        Args:
+            kernel: `Kernel` that is measured.
+
+        Returns:
+            Float32 array of the kernel's shape; None where no step has
+            measured it.
+        """
+        total, count = self._sums[id(kernel)]
+        if not int(tf.convert_to_tensor(count)):
+            return None
+        gradient = tf.convert_to_tensor(total).numpy()
+        total.assign(tf.zeros(kernel.shape))
+        count.assign(0)
+        return gradient
+
+
+def _scope(kernel):
+    """The scope of the strategy that a kernel was made in."""
+    strategy = getattr(kernel.theta.value, "distribute_strategy", None)
+    return (strategy or tf.distribute.get_strategy()).scope()
+
+
+def _sums(kernel):
+    """Variables for the sum of gradients, and for how many there were."""
+
+    def variable(value):
+        # Each replica writes its own part; a reader gets the sum.
+        return tf.Variable(
+            value,
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
         )
-        for kernel, gradient in zip(self.kernels, gradients):
-            # A loss scale that was too large says nothing about weights.
-            total = self._sums[id(kernel)]
-            finite = tf.reduce_all(tf.math.is_finite(gradient))
-            total.assign(tf.where(finite, gradient, total))
+
+    with _scope(kernel):
+        return variable(tf.zeros(kernel.shape)), variable(0)

@@ -43,7 +43,8 @@ class DropAndGrow(SparsityCallback):
     True
     """
 
-    grows_from_zero = True
+    grows_anew = True
+    holds_resting = True
 
     def __init__(
         self,
@@ -64,6 +65,10 @@ class DropAndGrow(SparsityCallback):
     def fraction(self, step):
         """The share of the weights in use that is dropped at `step`."""
         raise TypeError(f"{type(self).__name__} does not define fraction.")
+
+    def fraction_of(self, name, step):
+        """The same for one kernel."""
+        return self.fraction(step)
 
     def grow_scores(self, name, generator):
         """Array shaped as kernel `name`: the highest come into use."""
@@ -109,7 +114,7 @@ class DropAndGrow(SparsityCallback):
     def _replace(self, name, kernel, step, generator):
         share = self._shares[name]
         count = self.keep_count(kernel, share)
-        drop = int(self.fraction(step) * count)
+        drop = int(self.fraction_of(name, step) * count)
         magnitude = np.where(kernel.forward_mask(), abs(kernel.weight()), -1.0)
         means = block_means(magnitude, self.block_size)
         if drop == 0:

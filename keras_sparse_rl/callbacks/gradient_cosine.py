@@ -2,7 +2,6 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_sparse_rl.callbacks.inner_optimizer import steps_taken
 from keras_sparse_rl.callbacks.loss_gradients import find_outputs
 from keras_sparse_rl.callbacks.loss_gradients import loss_gradients
 from keras_sparse_rl.callbacks.loss_gradients import name_of
@@ -11,6 +10,7 @@ from keras_sparse_rl.callbacks.train_step_callback import TrainStepCallback
 from keras_sparse_rl.gradients.gate_gradients import add_gradients
 from keras_sparse_rl.gradients.gradient_gate import GradientGate
 from keras_sparse_rl.gradients.gradient_gate import state_variable
+from keras_sparse_rl.optimizers.kernel_slots import steps_taken
 
 
 class GradientCosine(TrainStepCallback):
@@ -124,8 +124,10 @@ class GradientCosine(TrainStepCallback):
         self._count.assign(0.0)
         if self._journal is not None and not self._started:
             # BackupAndRestore has put the saved steps back by now.
-            values = self._journal.start(self._step())
-            for variable, value in zip(self.gate.variables, values or []):
+            variables = self.gate.variables
+            shapes = [tuple(variable.shape) for variable in variables]
+            values = self._journal.start(self._step(), shapes)
+            for variable, value in zip(variables, values or []):
                 variable.assign(value)
         self._started = True
 
@@ -214,7 +216,7 @@ class GradientCosine(TrainStepCallback):
         }
 
     def _step(self):
-        return steps_taken(self.model)
+        return steps_taken(self.model.optimizer)
 
 
 def _summed_over_replicas(gradients):

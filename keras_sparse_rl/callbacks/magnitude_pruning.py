@@ -80,6 +80,7 @@ class MagnitudePruning(SparsityCallback):
             )
 
     def on_train_end(self, logs=None):
+        super().on_train_end(logs)
         if self._seen_step is None:
             return
         asked = self.schedule(self.schedule.end_step)

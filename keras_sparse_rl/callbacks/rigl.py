@@ -4,6 +4,7 @@ from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl.callbacks.dense_gradients import DenseGradients
 from keras_sparse_rl.callbacks.drop_and_grow import DropAndGrow
 from keras_sparse_rl.callbacks.drop_and_grow import check_drop_fraction
+from keras_sparse_rl.callbacks.train_step_callback import TrainFunction
 
 
 class RigL(DropAndGrow):
@@ -12,11 +13,11 @@ class RigL(DropAndGrow):
     See "Rigging the Lottery: Making All Tickets Winners" by Evci et al. 2020
     (https://arxiv.org/abs/1911.11134), section 3. The dropped share falls as
     `drop_fraction / 2 * (1 + cos(pi * step / end_step))`. The gradient of all
-    weights is taken at the last batch before a refresh, by one more pass over
-    that batch; every other step costs what it costs without. (The paper skips
-    the step of that batch; here it is made.) The optimizer must be
-    `optimizers.Powerprop(...)`. Reported are `forward_density` and, each
-    epoch, `mask_churn`. For `fit` alone, not for a loop of your own.
+    weights is that of the step before a refresh, of whatever loss trains: in
+    `fit`, in a `train_step` of your own and in a loop of your own alike (see
+    `DenseGradients`). (The paper skips that step; here it is made.) The
+    optimizer must be `optimizers.Powerprop(...)`. Reported are
+    `forward_density` and, each epoch, `mask_churn`.
 
     Args:
         density: float in (0, 1], the share of weights used and trained.
@@ -27,7 +28,8 @@ class RigL(DropAndGrow):
         refresh_every, densities, block_size, seed: as in `DropAndGrow`.
 
     Raises:
-        ValueError: as `DropAndGrow`; and `start`, since it sees no batches.
+        ValueError: as `DropAndGrow`; and at a refresh, if no gradient has
+            reached a sparse layer in the step before it.
 
     Example:
 
@@ -60,39 +62,59 @@ class RigL(DropAndGrow):
         )
         self.drop_fraction = check_drop_fraction(drop_fraction)
         self._gradients = DenseGradients(self.refresh_every)
+        self._scores = {}
 
     def fraction(self, step):
         progress = min(1.0, step / self.end_step)
         return self.drop_fraction / 2 * (1 + math.cos(math.pi * progress))
 
+    def new_masks(self, step):
+        self._scores = {
+            name: self._gradients.take(kernel)
+            for name, kernel in self.kernels.items()
+        }
+        if self._gradients.is_due and not self._is_first:
+            self._check_seen(step)
+        return super().new_masks(step)
+
     def grow_scores(self, name, generator):
-        return abs(self._gradients.read(self.kernels[name]))
+        return abs(self._scores[name])
 
-    # The gradients need a train step of their own; see `DenseGradients`.
+    def fraction_of(self, name, step):
+        # What no gradient reaches stays as it is.
+        return 0.0 if self._scores[name] is None else self.fraction(step)
 
-    def start(self, model):
-        raise ValueError(
-            "RigL takes the gradient of every weight in the train step of "
-            "`fit`, which a loop of your own does not run. Use model.fit(..., "
-            "callbacks=[RigL(...)]), or TopKAST or SET in your loop."
-        )
+    def prepare(self):
+        super().prepare()
+        self._gradients.start(list(self.kernels.values()))
+        self._renew_train_function()
 
-    def set_model(self, model):
-        super().set_model(model)
-        self._gradients.set_model(model)
+    def begin(self):
+        self._gradients.expect(self._seen_step)
 
-    def set_params(self, params):
-        super().set_params(params)
-        self._gradients.set_params(params)
-
-    def on_train_begin(self, logs=None):
-        super().on_train_begin(logs)
-        self._gradients.kernels = list(self.kernels.values())
-        self._gradients.on_train_begin(logs)
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self._gradients.on_train_batch_begin(batch, logs)
+    def update(self):
+        was_refreshed = super().update()
+        self._gradients.expect(self._seen_step)
+        return was_refreshed
 
     def on_train_end(self, logs=None):
         super().on_train_end(logs)
-        self._gradients.on_train_end(logs)
+        self._gradients.stop()
+
+    def _check_seen(self, step):
+        if self.fraction(step) and all(
+            scores is None for scores in self._scores.values()
+        ):
+            raise ValueError(
+                "RigL grows by the gradient of every weight, and no gradient "
+                f"has reached a sparse layer of model '{self.model.name}' in "
+                f"the step before refresh {step}. In a loop of your own call "
+                "callback.start(model) before a train step under tf.function "
+                "is called for the first time."
+            )
+
+    def _renew_train_function(self):
+        """Lets a step that is compiled already be compiled anew."""
+        function = getattr(self.model, "train_function", None)
+        if function is not None and not isinstance(function, TrainFunction):
+            self.model.make_train_function(force=True)

@@ -3,14 +3,13 @@ import numpy as np
 
 from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_integer
-from keras_sparse_rl.callbacks.inner_optimizer import inner_optimizer
-from keras_sparse_rl.callbacks.inner_optimizer import steps_taken
+from keras_sparse_rl.callbacks.mask_owner import own_masks
+from keras_sparse_rl.callbacks.mask_owner import release_masks
+from keras_sparse_rl.callbacks.model_optimizers import ModelOptimizers
+from keras_sparse_rl.callbacks.training_watch import TrainingWatch
 from keras_sparse_rl.kernels.blocks import used_blocks
 from keras_sparse_rl.kernels.masks import keep_count
 from keras_sparse_rl.kernels.masks import topk_mask
-from keras_sparse_rl.optimizers.kernel_slots import kernel_slots
-from keras_sparse_rl.optimizers.kernel_slots import knows_kernels
-from keras_sparse_rl.optimizers.powerprop import powerprop_advice
 from keras_sparse_rl.sparsity.selection import find_sparse_kernels
 from keras_sparse_rl.sparsity.selection import resolve_names
 
@@ -57,8 +56,10 @@ class SparsityCallback(keras.callbacks.Callback):
     True
     """
 
-    # Whether a weight that comes into use starts from 0.
-    grows_from_zero = False
+    # Whether a weight that comes into use starts anew.
+    grows_anew = False
+    # Whether weights outside B must stay as they are, bit for bit.
+    holds_resting = False
 
     def __init__(self, refresh_every=100, densities="uniform", block_size=1):
         super().__init__()
@@ -68,6 +69,7 @@ class SparsityCallback(keras.callbacks.Callback):
             check_choice("densities", densities, ("uniform", "erk"))
         self.densities = densities
         self.kernels = {}
+        self.optimizers = None  # `ModelOptimizers`, once training starts
         self._seen_step = None
         self._is_first = False
         self._churn = []
@@ -101,6 +103,16 @@ class SparsityCallback(keras.callbacks.Callback):
     def begin(self):
         """Called before the first step, after saved state is restored."""
 
+    def start_grown(self, name, kernel, grown):
+        """Gives weights that came into use their first values.
+
+        Args:
+            name: str, the kernel's name.
+            kernel: `Kernel`, with its new masks.
+            grown: boolean array, those weights.
+        """
+        kernel.reset(grown)
+
     # When and how masks change.
 
     def start(self, model):
@@ -127,20 +139,27 @@ class SparsityCallback(keras.callbacks.Callback):
             )
         if isinstance(self.densities, dict):
             resolve_names(self.kernels, self.densities, frozen)
-        if getattr(self.model, "optimizer", None) is None:
-            raise ValueError(
-                f"{type(self).__name__} counts the steps of model.optimizer, "
-                f"and model '{self.model.name}' has none. Compile the model, "
-                "or set model.optimizer in a loop of your own."
-            )
+        self.optimizers = ModelOptimizers(self.model)
+        self._watch = TrainingWatch(self.model, found, self.optimizers)
         if any(kernel.is_stored for kernel in self.kernels.values()):
             self.require_powerprop("moves its slots with sparse weights")
         self.prepare()
+        self.optimizers.check_trained(self.kernels.values())
+        own_masks(self, self.kernels)
         # BackupAndRestore may only now put saved masks in place.
         self._seen_step = None
 
+    def on_train_end(self, logs=None):
+        release_masks(self, self.kernels)
+
     def on_epoch_begin(self, epoch, logs=None):
         self._churn = []
+        self._follow_compile()
+        self._watch.warn_of_flags()
+        self._start()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._follow_compile()
         self._start()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -152,6 +171,7 @@ class SparsityCallback(keras.callbacks.Callback):
         if logs is not None:
             logs.update(self._figures)
             logs.update(self.report_epoch())
+        self._watch.warn_of_divergence()
 
     def update(self):
         """Refreshes the masks if it is time; call it after every step.
@@ -159,9 +179,17 @@ class SparsityCallback(keras.callbacks.Callback):
         Returns:
             bool, whether the masks were refreshed.
         """
+        if self.optimizers is None:
+            raise ValueError(
+                f"{type(self).__name__}.update() was called before start: "
+                "nobody has said which model it is for. Call "
+                "callback.start(model) once, before the first step."
+            )
+        self._follow_compile()
         self._start()
         step = self._step()
         before, self._seen_step = self._seen_step, step
+        self._watch.warn_of_moves()
         stop = self.stops_at()
         if stop is not None and before >= stop:
             return False
@@ -178,10 +206,10 @@ class SparsityCallback(keras.callbacks.Callback):
         for name, (forward, backward) in self.new_masks(step).items():
             kernel = self.kernels[name]
             grown = forward & ~kernel.forward_mask()
-            slots = kernel_slots(self.model.optimizer, kernel)
+            slots = self.optimizers.slots(kernel)
             kernel.assign_masks(forward, backward, slots)
-            if self.grows_from_zero and grown.any() and not self._is_first:
-                kernel.reset(grown)
+            if self.grows_anew and grown.any() and not self._is_first:
+                self.start_grown(name, kernel, grown)
             self._kept[name] = _counts(forward, backward)
             replaced += np.count_nonzero(grown)
             kept += self._kept[name][0]
@@ -209,9 +237,17 @@ class SparsityCallback(keras.callbacks.Callback):
             self.refresh(self._seen_step)
             self._is_first = False
             self._churn = []
+        if self.holds_resting:
+            self._watch.remember_resting(self.kernels)
+
+    def _follow_compile(self):
+        """Begins anew where the model was compiled in the middle of training."""
+        if self.optimizers.has_changed():
+            release_masks(self, self.kernels)
+            self.on_train_begin()
 
     def _step(self):
-        return steps_taken(self.model)
+        return self.optimizers.steps()
 
     def _read_masks(self):
         self._kept = {
@@ -240,27 +276,10 @@ class SparsityCallback(keras.callbacks.Callback):
         return keep_count(density, size)
 
     def require_powerprop(self, reason):
-        """Raises unless the optimizer keeps its hands off resting weights."""
-        require_powerprop(self, reason)
+        """Raises unless optimizers keep their hands off resting weights."""
+        self.optimizers.require_powerprop(self, reason)
 
 
 def _counts(forward, backward):
     return np.count_nonzero(forward), np.count_nonzero(backward)
 
-
-def require_powerprop(callback, reason):
-    """Raises unless the optimizer keeps its hands off resting weights.
-
-    Args:
-        callback: Keras callback with its model.
-        reason: str, what the callback needs an optimizer to do.
-    """
-    optimizer = inner_optimizer(callback.model)
-    if not knows_kernels(optimizer):
-        raise ValueError(
-            f"{type(callback).__name__} needs an optimizer that {reason}, and "
-            f"{type(optimizer).__name__} does not. "
-            f"{powerprop_advice(optimizer)}"
-        )
-    if not optimizer.built:
-        optimizer.build(callback.model.trainable_variables)

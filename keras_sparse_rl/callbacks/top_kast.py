@@ -4,7 +4,6 @@ from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl._checks import check_density
 from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl._checks import check_non_negative
-from keras_sparse_rl.callbacks.inner_optimizer import inner_optimizer
 from keras_sparse_rl.callbacks.sparsity_callback import SparsityCallback
 from keras_sparse_rl.kernels.masks import BACKWARD
 from keras_sparse_rl.kernels.masks import FORWARD
@@ -104,21 +103,22 @@ class TopKAST(SparsityCallback):
         )
         self.seed = check_integer("seed", seed, minimum=0)
 
+    holds_resting = True
+
     def prepare(self):
         self.require_powerprop("leaves the weights outside B alone")
         self._forward, self._backward = self._shares()
 
     def begin(self):
-        optimizer = inner_optimizer(self.model)
         for name, kernel in self.kernels.items():
-            optimizer.set_penalty(
+            self.optimizers.set_penalty(
                 kernel, self.penalty, self.penalty / self._forward[name]
             )
 
     def on_train_end(self, logs=None):
-        optimizer = inner_optimizer(self.model)
+        super().on_train_end(logs)
         for kernel in self.kernels.values():
-            optimizer.set_penalty(kernel, 0.0, 0.0)
+            self.optimizers.set_penalty(kernel, 0.0, 0.0)
 
     def is_stale(self):
         exploring = not self._has_stopped(self._seen_step)

@@ -55,7 +55,7 @@ class TrainStepCallback(keras.callbacks.Callback):
                 "GradientGate."
             )
         shared, original = [], model.train_function
-        if isinstance(original, _TrainFunction):
+        if isinstance(original, TrainFunction):
             if original.params is not None and original.params is self.params:
                 shared = original.callbacks
             # Or else left behind by a `fit` that ended in an exception.
@@ -85,7 +85,7 @@ class TrainStepCallback(keras.callbacks.Callback):
             del model.train_step
             if kept is not None:
                 model.train_step = kept
-        function = _TrainFunction(
+        function = TrainFunction(
             model, original, model.train_function, callbacks, self.params
         )
         for callback in callbacks:
@@ -104,7 +104,7 @@ class TrainStepCallback(keras.callbacks.Callback):
         return type(self).train_step is not TrainStepCallback.train_step
 
 
-class _TrainFunction:
+class TrainFunction:
     """The callback's train function, good only where the callback is."""
 
     def __init__(self, model, original, function, callbacks, params):

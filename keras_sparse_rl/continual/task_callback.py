@@ -1,9 +1,9 @@
 import keras
 
 from keras_sparse_rl._checks import check_integer
-from keras_sparse_rl.callbacks.inner_optimizer import inner_optimizer
-from keras_sparse_rl.callbacks.sparsity_callback import require_powerprop
+from keras_sparse_rl.callbacks.model_optimizers import ModelOptimizers
 from keras_sparse_rl.continual.task_model import TaskModel
+from keras_sparse_rl.optimizers.kernel_slots import without_wrapper
 
 
 class TaskCallback(keras.callbacks.Callback):
@@ -59,7 +59,9 @@ class TaskCallback(keras.callbacks.Callback):
                 "model = keras_sparse_rl.continual.TaskModel(model) and "
                 "compile that."
             )
-        require_powerprop(self, "leaves the weights of old tasks alone")
+        ModelOptimizers(self.model).require_powerprop(
+            self, "leaves the weights of old tasks alone"
+        )
         if self.retrain_epochs >= self.params["epochs"]:
             raise ValueError(
                 f"retrain_epochs={self.retrain_epochs} leaves no epoch to "
@@ -71,7 +73,7 @@ class TaskCallback(keras.callbacks.Callback):
         # Not earlier: BackupAndRestore may have put a half-learned task back.
         if not self.model.is_training(self.task):
             self.model.start_task(self.task)
-            _start_anew(inner_optimizer(self.model), self.model)
+            _start_anew(without_wrapper(self.model.optimizer), self.model)
         if epoch >= self.params["epochs"] - self.retrain_epochs:
             self._prune()
 

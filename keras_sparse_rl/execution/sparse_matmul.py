@@ -10,7 +10,7 @@ from keras_sparse_rl.kernels.powerpropagation import has_bit
 _TRANSPOSE = "KerasSparseRlTranspose"
 
 
-def sparse_matmul(x, values, layout, bias=None):
+def sparse_matmul(x, values, layout, bias=None, observe=None):
     """`W^T x + b` for feature-major activations, on the non-zeros alone.
 
     The gradient of `values` is taken at the backward set, that of `x` flows
@@ -21,6 +21,8 @@ def sparse_matmul(x, values, layout, bias=None):
         values: float32 tensor `(capacity,)`, the entries of the matrix.
         layout: `SparseLayout` of tensors.
         bias: float32 tensor `(outputs,)`, or None.
+        observe: function, optional; called where gradients are computed, with
+            a function that gives that of the dense matrix.
 
     Returns:
         Tensor `(outputs, batch)` of the dtype of `x`.
@@ -37,6 +39,8 @@ def sparse_matmul(x, values, layout, bias=None):
         )
 
         def gradient(upstream):
+            if observe is not None:
+                observe(lambda: tf.matmul(x, upstream, transpose_b=True))
             # What no one asks for is cut out of the graph.
             by_input = tf.unstack(layout.bounds_by_input)
             return (
@@ -92,7 +96,7 @@ def _transpose_gradient(op, upstream):
     return transpose(upstream)
 
 
-def masked_matmul(x, values, layout, num_inputs):
+def masked_matmul(x, values, layout, num_inputs, observe=None):
     """The same with dense products of batch-major activations.
 
     Args:
@@ -100,6 +104,7 @@ def masked_matmul(x, values, layout, num_inputs):
         values: tensor `(capacity,)`.
         layout: `SparseLayout` of tensors.
         num_inputs: int.
+        observe: as in `sparse_matmul`.
 
     Returns:
         Tensor `(batch, outputs)` of the dtype of `x`.
@@ -112,6 +117,8 @@ def masked_matmul(x, values, layout, num_inputs):
 
         def gradient(upstream):
             dense = tf.matmul(x, upstream, transpose_a=True)
+            if observe is not None:
+                observe(lambda: dense)
             entries = tf.gather_nd(dense, _coordinates(layout))
             is_trained = tf.cast(has_bit(layout.mask, BACKWARD), dense.dtype)
             return (

@@ -25,8 +25,12 @@ class Kernel(abc.ABC):
         alpha: float, the exponent of Powerpropagation.
         layer: the Keras layer that has it.
         name: str, where the layer has several kernels, else None.
-        probe: tensor of zeros that is added to the kernel while a callback
-            wants the gradient of every weight, also of masked ones; or None.
+        gradient_observer: function `(kernel, gradient)`, called where a
+            gradient reaches the kernel, with a function that gives that of
+            every weight, masked or not; or None. See
+            `callbacks.DenseGradients`.
+        mask_owner: weak reference to the callback that chooses the masks while
+            it trains, or None.
         is_stored: bool, whether only the weights in use exist; an optimizer's
             slots then move with them.
 
@@ -43,7 +47,13 @@ class Kernel(abc.ABC):
 
     is_stored = False
     name = None
-    probe = None
+    gradient_observer = None
+    mask_owner = None
+
+    def observe(self, gradient):
+        """Tells the observer, if there is one, of a gradient."""
+        if self.gradient_observer is not None:
+            self.gradient_observer(self, gradient)
 
     def register(self):
         """Lets `kernel_of(self.theta)` find this kernel."""

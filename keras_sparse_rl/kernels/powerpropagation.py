@@ -101,7 +101,7 @@ def weight_gradient_factor(theta, alpha):
     )
 
 
-def masked_weight(theta, mask, alpha, dtype=None, fuse=False):
+def masked_weight(theta, mask, alpha, dtype=None, fuse=False, observe=None):
     """The kernel a layer multiplies with: effective where the mask says so.
 
     Forward, the weights outside the forward set A are zero; backward, the
@@ -115,6 +115,8 @@ def masked_weight(theta, mask, alpha, dtype=None, fuse=False):
         dtype: dtype of the result, by default that of `theta`. The power is
             taken in at least float32 and cast afterwards.
         fuse: whether large kernels may be computed in one XLA pass.
+        observe: function, optional; called where the gradient is computed,
+            with a function that gives the gradient of the result.
 
     Returns:
         Tensor of the shape of `theta`. Its gradient is exact and finite.
@@ -150,6 +152,8 @@ def masked_weight(theta, mask, alpha, dtype=None, fuse=False):
     @ops.custom_gradient
     def masked(theta, mask):
         def gradient(upstream):
+            if observe is not None:
+                observe(lambda: upstream)
             return backward(upstream, theta, mask), None
 
         return forward(theta, mask), gradient

@@ -145,12 +145,14 @@ class SparseKernel(Kernel):
             weight = read_stored([self], training)[0]
             return ops.cast(weight, dtype or self._dtype)
         with stored():
-            weight = masked_weight(
-                self.theta, self.mask, self.alpha, dtype, fuse=training
+            return masked_weight(
+                self.theta,
+                self.mask,
+                self.alpha,
+                dtype,
+                fuse=training,
+                observe=self.observe,
             )
-        if self.probe is None:
-            return weight
-        return weight + ops.cast(self.probe, weight.dtype)
 
     def assign_weight(self, weight):
         self.theta.assign(theta_from_weight(weight, self.alpha))

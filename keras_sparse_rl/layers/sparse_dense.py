@@ -195,9 +195,13 @@ class SparseDense(PowerpropLayer, keras.layers.Dense):
             y = self._sparse_call(x, bool(training))
         else:
             y = masked_matmul(
-                x, kernel.entries(training), kernel.tensors(), features
+                x,
+                kernel.entries(training),
+                kernel.tensors(),
+                features,
+                kernel.observe,
             )
-            y = self._finished(self._add_probe(y, x))
+            y = self._finished(y)
         if len(inputs.shape) > 2:
             y = ops.reshape(y, (*ops.shape(inputs)[:-1], self.units))
         return y
@@ -208,28 +212,25 @@ class SparseDense(PowerpropLayer, keras.layers.Dense):
         dtype = columns.dtype
         if dtype == "float16":
             columns = tf.cast(columns, "float32")
-        is_fused = kernel.probe is None and self.activation in _ELEMENTWISE
+        is_fused = self.activation in _ELEMENTWISE
         bias = None
         if is_fused and self.bias is not None:
             bias = tf.cast(self.bias, "float32")
         y = sparse_matmul(
-            columns, kernel.entries(training), kernel.tensors(), bias
+            columns,
+            kernel.entries(training),
+            kernel.tensors(),
+            bias,
+            kernel.observe,
         )
         y = tf.cast(y, dtype)
         if is_fused:
             return transpose(self.activation(y))
-        return self._finished(self._add_probe(transpose(y), x))
+        return self._finished(transpose(y))
 
     def _finished(self, y):
         y = y if self.bias is None else ops.add(y, self.bias)
         return self.activation(y)
-
-    def _add_probe(self, y, x):
-        """Zeros, whose gradient is that of every weight; see `RigL`."""
-        probe = self.sparse_kernel.probe
-        if probe is None:
-            return y
-        return y + ops.matmul(x, ops.cast(probe, y.dtype))
 
     def save_own_variables(self, store):
         self.sparse_kernel.save(store, with_resting=self.trainable)

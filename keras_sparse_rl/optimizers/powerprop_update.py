@@ -1,4 +1,5 @@
 import re
+import types
 
 import keras
 from keras import ops
@@ -30,6 +31,7 @@ class PowerpropUpdate:
 
     inner_class = None
     penalties = None  # until it is built
+    _rates = types.MappingProxyType({})  # of penalties, set before that
 
     def get_config(self):
         inner = self.inner_class.from_config(super().get_config())
@@ -72,8 +74,13 @@ class PowerpropUpdate:
         )
         super().build(variables)
         # Top-KAST's penalty in A and in B \ A; TopKAST sets it.
+        rates = [self._rates.get(id(k), (0.0, 0.0)) for k in present]
         self.penalties = self.add_variable(
-            shape=(max(1, len(present)), 2), name="penalties"
+            shape=(max(1, len(present)), 2),
+            initializer=lambda shape, dtype: ops.convert_to_tensor(
+                rates or [(0.0, 0.0)], dtype=dtype
+            ),
+            name="penalties",
         )
 
     def add_variable_from_reference(
@@ -98,20 +105,26 @@ class PowerpropUpdate:
             return {}
         return dict(self._kernels.slots.get(id(kernel), {}))
 
+    def trains(self, kernel):
+        """Whether this optimizer was built with a kernel's `theta`.
+
+        Args:
+            kernel: `Kernel`.
+        """
+        return self.built and id(kernel) in self._kernels.rows
+
     def set_penalty(self, kernel, forward, backward):
         """Sets the decoupled decay rates of one kernel's `theta`.
 
         Args:
-            kernel: `SparseKernel` that this optimizer was built with.
+            kernel: `Kernel` that this optimizer was built with, or, before
+                it is built, may be.
             forward: float, the rate in the forward set A.
             backward: float, the rate in B without A.
         """
-        if id(kernel) not in self._kernels.rows:
-            raise ValueError(
-                f"This optimizer was built without layer "
-                f"'{kernel.layer.name}' (frozen then, or missing from the "
-                "variables given to build). Compile the model with a new one."
-            )
+        if not self.built:
+            self._rates = {**self._rates, id(kernel): (forward, backward)}
+            return
         rates = ops.convert_to_numpy(self.penalties).copy()
         rates[self._kernels.rows[id(kernel)]] = forward, backward
         self.penalties.assign(rates)

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_sparse_rl.callbacks import SET
+from keras_sparse_rl.callbacks import DenseGradients
 from keras_sparse_rl.callbacks import GradientCosine
 from keras_sparse_rl.callbacks import MagnitudePruning
 from keras_sparse_rl.callbacks import RigL
@@ -123,19 +124,24 @@ def test_the_gradient_pass_leaves_no_trace():
     assert results[0][1:] == results[1][1:]
 
 
-def test_the_gradient_is_measured_at_refreshes_alone(monkeypatch):
-    callback = RigL(0.2, 100, refresh_every=5)
-    model = compiled(run_eagerly=True)
-    steps = []
-    measure = callback._gradients._measure
+def test_the_gradient_is_measured_at_refreshes_alone():
+    """And is then one of the step that trains, not one more."""
+    model, gradients, steps = compiled(), DenseGradients(every=5), []
+    kernel = sparse_kernels(model)[0]
 
-    def counted(data):
-        steps.append(int(model.optimizer.iterations) + 1)
-        measure(data)
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            gradients.expect(int(model.optimizer.iterations))
 
-    monkeypatch.setattr(callback._gradients, "_measure", counted)
-    fit(model, callback, epochs=2)
+        def on_train_batch_end(self, batch, logs=None):
+            if gradients.take(kernel) is not None:
+                steps.append(int(model.optimizer.iterations))
+
+    gradients.start(sparse_kernels(model))
+    fit(model, Watch(), epochs=2)
+    gradients.stop()
     assert steps == [5, 10, 15]
+    assert kernel.gradient_observer is None
 
 
 @each
@@ -340,16 +346,21 @@ def test_subclassed_nested_and_other_kernels(kind):
         )
     compiled(model=model)
     x = np.abs(X) if kind == "others" else X
-    callback = MAKERS["RigL"]()
+    kernels, seen = sparse_kernels(model), []
+
+    class Watched(RigL):
+        def grow_scores(self, name, generator):
+            scores = super().grow_scores(name, generator)
+            assert scores.shape == self.kernels[name].shape
+            seen.append(scores[~self.kernels[name].forward_mask()].any())
+            return scores
+
+    callback = Watched(0.2, 16, refresh_every=3)
     model.fit(x, Y, callbacks=[callback], batch_size=8, verbose=0)
-    kernels = sparse_kernels(model)
     used = sum(kernel.forward_mask().sum() for kernel in kernels)
     size = sum(math.prod(kernel.shape) for kernel in kernels)
     assert used == pytest.approx(0.2 * size, abs=2)
-    for kernel in kernels:
-        gradient = callback._gradients.read(kernel)
-        assert gradient.shape == kernel.shape
-        assert gradient[~kernel.forward_mask()].any()
+    assert len(seen) == len(kernels) and all(seen)
 
 
 def test_rigl_and_gradient_cosine_share_the_step():
@@ -412,6 +423,47 @@ def test_models_that_cannot_be_trained_sparse(make):
         fit(model, make())
 
 
-def test_rigl_in_a_loop_of_your_own():
-    with pytest.raises(ValueError, match="TopKAST or SET"):
-        MAKERS["RigL"]().start(compiled())
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_rigl_in_a_loop_of_your_own(is_compiled):
+    """It ends where `fit` does, bit for bit."""
+    by_fit = compiled(keras.optimizers.SGD(0.1))
+    callback = RigL(0.2, 100, refresh_every=3)
+    fit(by_fit, callback, epochs=2)
+    model = compiled(keras.optimizers.SGD(0.1))
+    loss = keras.losses.get(by_fit.loss)
+
+    def step(x, y):
+        with tf.GradientTape() as tape:
+            value = loss(y, model(x, training=True))
+        variables = model.trainable_variables
+        model.optimizer.apply(tape.gradient(value, variables), variables)
+
+    step = tf.function(step) if is_compiled else step
+    callback.start(model)
+    for _ in range(2):
+        for first in range(0, len(X), 4):
+            step(X[first : first + 4], Y[first : first + 4])
+            callback.update()
+    callback.finish()
+    for a, b in zip(sparse_kernels(by_fit), sparse_kernels(model)):
+        np.testing.assert_array_equal(a.mask, b.mask)
+        np.testing.assert_allclose(a.theta, b.theta, rtol=1e-5, atol=1e-6)
+
+
+def test_rigl_says_that_a_compiled_step_does_not_see_it():
+    model = compiled()
+
+    @tf.function
+    def step(x, y):
+        with tf.GradientTape() as tape:
+            value = tf.reduce_mean(model(x, training=True))
+        variables = model.trainable_variables
+        model.optimizer.apply(tape.gradient(value, variables), variables)
+
+    step(X[:4], Y[:4])
+    callback = RigL(0.2, 100, refresh_every=3)
+    callback.start(model)
+    with pytest.raises(ValueError, match=r"callback.start\(model\) before"):
+        for _ in range(3):
+            step(X[:4], Y[:4])
+            callback.update()
