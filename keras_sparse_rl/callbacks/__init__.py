@@ -6,7 +6,7 @@ from keras_sparse_rl.callbacks.drop_and_grow import DropAndGrow
 from keras_sparse_rl.callbacks.gradient_cosine import GradientCosine
 from keras_sparse_rl.callbacks.magnitude_pruning import MagnitudePruning
 from keras_sparse_rl.callbacks.rigl import RigL
-from keras_sparse_rl.callbacks.set import SET
+from keras_sparse_rl.callbacks.sparse_evolution import SET
 from keras_sparse_rl.callbacks.sparsity_callback import SparsityCallback
 from keras_sparse_rl.callbacks.static_sparsity import StaticSparsity
 from keras_sparse_rl.callbacks.top_kast import TopKAST

@@ -1,3 +1,4 @@
+import keras
 import tensorflow as tf
 
 from keras_sparse_rl._checks import check_integer
@@ -47,16 +48,20 @@ class DenseGradients:
         self._sums = {}
         self.is_due = False
         self._in_graph = None  # `is_due`, where compiled steps read it
+        self._iterations = None
         self._stride = 1
         self._seen_step = None
 
-    def start(self, kernels):
+    def start(self, kernels, iterations=None):
         """Measures from now on, where `expect` says that it is time.
 
         Args:
             kernels: list of `Kernel`.
+            iterations: variable of an optimizer that trains them all, which
+                tells the steps of one call apart; optional.
         """
         self.stop()
+        self._iterations = iterations
         self._kernels = list(kernels)
         with _scope(self._kernels[0]):
             self._in_graph = tf.Variable(False, trainable=False)
@@ -108,7 +113,11 @@ class DenseGradients:
             count.assign_add(1)
             return tf.constant(True)
 
-        tf.cond(self._in_graph, add, lambda: tf.constant(False))
+        is_due = tf.convert_to_tensor(self._in_graph)
+        if self._iterations is not None:
+            step = keras.ops.convert_to_tensor(self._iterations) + 1
+            is_due = is_due & tf.equal(step % self.every, 0)
+        tf.cond(is_due, add, lambda: tf.constant(False))
 
     def take(self, kernel):
         """The gradient of a kernel since it was last taken, and forgets it.

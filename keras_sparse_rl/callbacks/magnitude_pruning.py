@@ -38,8 +38,9 @@ class MagnitudePruning(SparsityCallback):
         densities: with `scope="layer"`, how the density is shared out:
             `"uniform"`, `"erk"`, or a dict of layer, or layer name, to the
             density that layer ends with.
-        block_size: int, weights that are pruned together, as in
-            `sparsity.topk_mask`.
+        block_size, pattern: as in `SparsityCallback`. The schedule then ends
+            at the pattern's density; on the way there what the pattern keeps
+            is kept, and the next largest.
 
     Raises:
         ValueError: if an argument is out of range; and, when training
@@ -60,12 +61,18 @@ class MagnitudePruning(SparsityCallback):
         scope="layer",
         densities="uniform",
         block_size=1,
+        pattern=None,
     ):
-        super().__init__(refresh_every, densities, block_size)
+        super().__init__(refresh_every, densities, block_size, pattern)
         if not isinstance(schedule, (ConstantSchedule, PolynomialSchedule)):
             schedule = ConstantSchedule(check_density("schedule", schedule))
         self.schedule = schedule
-        self.scope = check_scope(scope, densities)
+        self.scope = check_scope(scope, densities, pattern)
+
+    def prepare(self):
+        if self.scope == "layer":
+            last = self.schedule(self.schedule.end_step)
+            self.structure.check(self.kernels, self._shares(last))
 
     def begin(self):
         end = self.schedule.end_step
@@ -106,15 +113,18 @@ class MagnitudePruning(SparsityCallback):
     def _is_above(self, density):
         """Whether more weights are kept than this density keeps."""
         kernels = self.kernels.values()
-        kept = [self.count(kernel.forward_mask()) for kernel in kernels]
+        masks = [kernel.forward_mask() for kernel in kernels]
+        kept = [self.structure.count(mask) for mask in masks]
+        keep = self.structure.keep_count
         if self.scope == "global":
-            size = sum(self.keep_count(kernel, 1.0) for kernel in kernels)
+            size = sum(keep(kernel.shape, 1.0) for kernel in kernels)
             fewest = len(self.kernels)  # one of each kernel stays
             return sum(kept) > max(fewest, keep_count(density, size))
         shares = self._shares(density).values()
         return any(
-            count > self.keep_count(kernel, share)
-            for count, share, kernel in zip(kept, shares, kernels)
+            count > keep(kernel.shape, share)
+            or not self.structure.allows(mask, share, kernel.input_axes)
+            for count, share, mask, kernel in zip(kept, shares, masks, kernels)
         )
 
     def stops_at(self):
@@ -127,7 +137,12 @@ class MagnitudePruning(SparsityCallback):
             for name, kernel in self.kernels.items()
         }
         masks = choose_masks(
-            scores, density, self.scope, self._shares(density), self.block_size
+            scores,
+            density,
+            self.scope,
+            self._shares(density),
+            self.structure,
+            {name: kernel.input_axes for name, kernel in self.kernels.items()},
         )
         # With several schedules in a row a weight stays pruned.
         masks = {name: masks[name] & (scores[name] >= 0) for name in masks}

@@ -19,7 +19,9 @@ def own_masks(callback, kernels):
         # `fit`. Loops of one's own have none.
         is_same_run = other is not None and other.params is callback.params
         if is_same_run and other is not callback:
-            first, second = (type(owner).__name__ for owner in (other, callback))
+            first, second = (
+                type(owner).__name__ for owner in (other, callback)
+            )
             raise ValueError(
                 f"Two callbacks want to choose the masks of '{name}': {first} "
                 f"and {second}. Each would undo what the other does: give "

@@ -11,7 +11,6 @@ from keras_sparse_rl.optimizers.kernel_slots import steps_taken
 from keras_sparse_rl.optimizers.kernel_slots import without_wrapper
 from keras_sparse_rl.optimizers.powerprop import powerprop_advice
 
-
 # The kernels that an optimizer trained when a callback first saw it.
 _seen = weakref.WeakKeyDictionary()
 
@@ -54,6 +53,12 @@ class ModelOptimizers:
     def steps(self):
         """The steps that were made, an int: of the one that made most."""
         return max(map(steps_taken, self.powerprop or self.named.values()))
+
+    def counter(self):
+        """The variable that counts the steps, or None where there are two."""
+        if len(self.powerprop) != 1:
+            return None
+        return self.powerprop[0].iterations
 
     def slots(self, kernel):
         """The variables that optimizers keep for a kernel, a dict."""

@@ -1,5 +1,7 @@
 import math
 
+import numpy as np
+
 from keras_sparse_rl._checks import check_integer
 from keras_sparse_rl.callbacks.dense_gradients import DenseGradients
 from keras_sparse_rl.callbacks.drop_and_grow import DropAndGrow
@@ -25,7 +27,8 @@ class RigL(DropAndGrow):
             quarters of the training in the paper.
         drop_fraction: float in [0, 1], the share of the weights in use that
             the first refresh replaces.
-        refresh_every, densities, block_size, seed: as in `DropAndGrow`.
+        refresh_every, densities, block_size, seed, first_mask, pattern: as in
+            `DropAndGrow`.
 
     Raises:
         ValueError: as `DropAndGrow`; and at a refresh, if no gradient has
@@ -55,10 +58,19 @@ class RigL(DropAndGrow):
         densities="erk",
         block_size=1,
         seed=0,
+        first_mask="largest",
+        pattern=None,
     ):
         check_integer("end_step", end_step)
         super().__init__(
-            density, refresh_every, densities, end_step, block_size, seed
+            density,
+            refresh_every,
+            densities,
+            end_step,
+            block_size,
+            seed,
+            first_mask,
+            pattern,
         )
         self.drop_fraction = check_drop_fraction(drop_fraction)
         self._gradients = DenseGradients(self.refresh_every)
@@ -80,13 +92,18 @@ class RigL(DropAndGrow):
     def grow_scores(self, name, generator):
         return abs(self._scores[name])
 
+    def grow_signs(self, name, kernel):
+        return -np.sign(self._scores[name])
+
     def fraction_of(self, name, step):
         # What no gradient reaches stays as it is.
         return 0.0 if self._scores[name] is None else self.fraction(step)
 
     def prepare(self):
         super().prepare()
-        self._gradients.start(list(self.kernels.values()))
+        self._gradients.start(
+            list(self.kernels.values()), self.optimizers.counter()
+        )
         self._renew_train_function()
 
     def begin(self):

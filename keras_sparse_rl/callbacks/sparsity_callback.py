@@ -7,11 +7,10 @@ from keras_sparse_rl.callbacks.mask_owner import own_masks
 from keras_sparse_rl.callbacks.mask_owner import release_masks
 from keras_sparse_rl.callbacks.model_optimizers import ModelOptimizers
 from keras_sparse_rl.callbacks.training_watch import TrainingWatch
-from keras_sparse_rl.kernels.blocks import used_blocks
-from keras_sparse_rl.kernels.masks import keep_count
-from keras_sparse_rl.kernels.masks import topk_mask
+from keras_sparse_rl.kernels.structure import structure
 from keras_sparse_rl.sparsity.selection import find_sparse_kernels
 from keras_sparse_rl.sparsity.selection import resolve_names
+from keras_sparse_rl.sparsity.selection import trainable_kernels
 
 
 class SparsityCallback(keras.callbacks.Callback):
@@ -44,6 +43,10 @@ class SparsityCallback(keras.callbacks.Callback):
             dict of layer, or layer name, to its own density.
         block_size: int, weights that are kept or dropped together, as in
             `sparsity.topk_mask`: 4 is what LiteRT's sparse kernels want.
+        pattern: tuple `(n, m)`, instead of blocks: of every `m` weights along
+            the inputs at most `n` are kept, as in `sparsity.pattern_mask`. The
+            density must be `n / m`, with `densities="uniform"` or a dict that
+            leaves layers dense at 1.0.
 
     Raises:
         ValueError: if an argument is out of range; and, when training
@@ -61,10 +64,16 @@ class SparsityCallback(keras.callbacks.Callback):
     # Whether weights outside B must stay as they are, bit for bit.
     holds_resting = False
 
-    def __init__(self, refresh_every=100, densities="uniform", block_size=1):
+    def __init__(
+        self,
+        refresh_every=100,
+        densities="uniform",
+        block_size=1,
+        pattern=None,
+    ):
         super().__init__()
         self.refresh_every = check_integer("refresh_every", refresh_every)
-        self.block_size = check_integer("block_size", block_size)
+        self.structure = structure(block_size, pattern)
         if not isinstance(densities, dict):
             check_choice("densities", densities, ("uniform", "erk"))
         self.densities = densities
@@ -126,17 +135,8 @@ class SparsityCallback(keras.callbacks.Callback):
         self.on_train_end()
 
     def on_train_begin(self, logs=None):
-        found, frozen = find_sparse_kernels(self.model), {}
-        self.kernels = {}
-        for name, kernel in found.items():
-            group = self.kernels if kernel.layer.trainable else frozen
-            group[name] = kernel
-        if not self.kernels:
-            raise ValueError(
-                f"All sparse layers of model '{self.model.name}' have "
-                "trainable=False, so there is nothing to train sparse. Set "
-                "layer.trainable = True before compiling."
-            )
+        found = find_sparse_kernels(self.model)
+        self.kernels, frozen = trainable_kernels(self.model, found)
         if isinstance(self.densities, dict):
             resolve_names(self.kernels, self.densities, frozen)
         self.optimizers = ModelOptimizers(self.model)
@@ -241,7 +241,7 @@ class SparsityCallback(keras.callbacks.Callback):
             self._watch.remember_resting(self.kernels)
 
     def _follow_compile(self):
-        """Begins anew where the model was compiled in the middle of training."""
+        """Begins anew where the model has been compiled since."""
         if self.optimizers.has_changed():
             release_masks(self, self.kernels)
             self.on_train_begin()
@@ -262,18 +262,13 @@ class SparsityCallback(keras.callbacks.Callback):
 
     # Tools for subclasses.
 
-    def top(self, scores, density):
-        """Boolean array: the highest scores, whole blocks of them."""
-        return topk_mask(scores, density, self.block_size)
+    def top(self, kernel, scores, density):
+        """Boolean array: the highest scores of a kernel, whole blocks."""
+        return self.structure.top(scores, density, kernel.input_axes)
 
-    def count(self, mask):
-        """How many blocks a mask uses."""
-        return int(np.count_nonzero(used_blocks(mask, self.block_size)))
-
-    def keep_count(self, kernel, density):
-        """How many blocks of a kernel a density keeps."""
-        size = used_blocks(np.zeros(kernel.shape, bool), self.block_size).size
-        return keep_count(density, size)
+    def fits(self, kernel, mask, density):
+        """Whether a mask of a kernel is one of that density."""
+        return self.structure.fits(mask, density, kernel.input_axes)
 
     def require_powerprop(self, reason):
         """Raises unless optimizers keep their hands off resting weights."""
@@ -282,4 +277,3 @@ class SparsityCallback(keras.callbacks.Callback):
 
 def _counts(forward, backward):
     return np.count_nonzero(forward), np.count_nonzero(backward)
-

@@ -2,20 +2,20 @@ from keras_sparse_rl.callbacks.drop_and_grow import DropAndGrow
 
 
 class StaticSparsity(DropAndGrow):
-    """Trains a sparse network whose mask never changes, a random one.
+    """Trains a sparse network whose mask never changes.
 
-    Masks that fit the density already, of `prune` for example, are kept.
-    The baseline that every algorithm which moves its mask must beat. The
-    optimizer must be `optimizers.Powerprop(...)`. Reported is
-    `forward_density`.
+    Masks that fit the density already, of `prune` for example, are kept. With
+    `first_mask="random"` it is the baseline that every algorithm which moves
+    its mask must beat. The optimizer must be `optimizers.Powerprop(...)`.
+    Reported is `forward_density`.
 
     Args:
         density: float in (0, 1], the share of weights used and trained.
         densities: `"erk"`, `"uniform"`, or a dict of layer, or layer name, to
             its own density.
-        block_size: int, weights that are chosen together, as in
-            `sparsity.topk_mask`.
-        seed: int, of the mask.
+        block_size, pattern: as in `SparsityCallback`.
+        seed: int, of a random mask.
+        first_mask: `"largest"` weights, or `"random"` ones.
 
     Raises:
         ValueError: as `DropAndGrow`.
@@ -34,13 +34,23 @@ class StaticSparsity(DropAndGrow):
     100
     """
 
-    def __init__(self, density, densities="erk", block_size=1, seed=0):
+    def __init__(
+        self,
+        density,
+        densities="erk",
+        block_size=1,
+        seed=0,
+        first_mask="largest",
+        pattern=None,
+    ):
         super().__init__(
             density,
             densities=densities,
             end_step=0,
             block_size=block_size,
             seed=seed,
+            first_mask=first_mask,
+            pattern=pattern,
         )
 
     def fraction(self, step):

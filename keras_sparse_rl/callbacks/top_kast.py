@@ -46,8 +46,8 @@ class TopKAST(SparsityCallback):
         exploration: `"largest"` puts the next largest weights into B,
             `"random"` random ones (the paper's ablation).
         seed: int, for `exploration="random"`.
-        block_size: int, weights that are kept or dropped together, as in
-            `sparsity.topk_mask`.
+        block_size, pattern: as in `SparsityCallback`. Weights of B outside A
+            need no pattern.
 
     Raises:
         ValueError: if an argument is out of range; and, when training
@@ -79,8 +79,9 @@ class TopKAST(SparsityCallback):
         exploration="largest",
         seed=0,
         block_size=1,
+        pattern=None,
     ):
-        super().__init__(refresh_every, densities, block_size)
+        super().__init__(refresh_every, densities, block_size, pattern)
         self.forward_density = check_density("forward_density", forward_density)
         if backward_density is None:
             backward_density = min(1.0, 2 * self.forward_density)
@@ -108,6 +109,7 @@ class TopKAST(SparsityCallback):
     def prepare(self):
         self.require_powerprop("leaves the weights outside B alone")
         self._forward, self._backward = self._shares()
+        self.structure.check(self.kernels, self._forward)
 
     def begin(self):
         for name, kernel in self.kernels.items():
@@ -123,10 +125,11 @@ class TopKAST(SparsityCallback):
     def is_stale(self):
         exploring = not self._has_stopped(self._seen_step)
         for name, kernel in self.kernels.items():
-            used, trained = self._counts(name, kernel, exploring)
-            if (
-                self.count(kernel.forward_mask()) != used
-                or self.count(kernel.backward_mask()) != trained
+            used = self._forward[name]
+            trained = self._backward[name] if exploring else used
+            if not (
+                self.fits(kernel, kernel.forward_mask(), used)
+                and self.fits(kernel, kernel.backward_mask(), trained)
             ):
                 return True
         return self._seen_step == 0
@@ -149,7 +152,7 @@ class TopKAST(SparsityCallback):
 
     def _choose(self, name, kernel, step, position):
         magnitude = abs(kernel.weight())
-        forward = self.top(magnitude, self._forward[name])
+        forward = self.top(kernel, magnitude, self._forward[name])
         if self._has_stopped(step):
             return forward, forward
         if self.exploration == "random":
@@ -158,7 +161,7 @@ class TopKAST(SparsityCallback):
             magnitude = generator.random(magnitude.shape)
             magnitude[forward] = np.inf
         # Of the largest, A is part of B: ties break by index in both.
-        return forward, self.top(magnitude, self._backward[name])
+        return forward, self.top(kernel, magnitude, self._backward[name])
 
     def _shares(self):
         """Forward and backward density of each kernel."""
@@ -176,12 +179,6 @@ class TopKAST(SparsityCallback):
             name: min(1.0, max(forward[name], backward[name]))
             for name in forward
         }
-
-    def _counts(self, name, kernel, exploring):
-        used = self.keep_count(kernel, self._forward[name])
-        if not exploring:
-            return used, used
-        return used, self.keep_count(kernel, self._backward[name])
 
     def _has_stopped(self, step):
         return self.explore_steps is not None and step >= self.explore_steps

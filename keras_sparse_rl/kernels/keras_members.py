@@ -40,8 +40,8 @@ def move_first(layer, variable):
 
 def renew_call_signature(layer):
     """Lets a layer of a new class pass on the arguments of its `call`."""
-    layer._call_signature = inspect.signature(layer.call)  # read only once
-    names = layer.call_signature_parameters = [*layer._call_signature.parameters]
+    signature = layer._call_signature = inspect.signature(layer.call)
+    names = layer.call_signature_parameters = list(signature.parameters)
     layer._call_has_training_arg = "training" in names
     layer._call_has_context_arg = {"training": "training" in names}
 

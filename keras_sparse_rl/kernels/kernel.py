@@ -31,6 +31,9 @@ class Kernel(abc.ABC):
             `callbacks.DenseGradients`.
         mask_owner: weak reference to the callback that chooses the masks while
             it trains, or None.
+        input_axes: tuple of int, the axes of `shape` that its product sums over
+            (of a convolution: those of the channels); empty where each output
+            has an input of its own.
         is_stored: bool, whether only the weights in use exist; an optimizer's
             slots then move with them.
 
@@ -49,6 +52,7 @@ class Kernel(abc.ABC):
     name = None
     gradient_observer = None
     mask_owner = None
+    input_axes = (-2,)
 
     def observe(self, gradient):
         """Tells the observer, if there is one, of a gradient."""

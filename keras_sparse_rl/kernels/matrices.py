@@ -7,6 +7,12 @@ from keras_sparse_rl.kernels.keras_members import sublayers
 
 # Parts of names of what has several axes and is no matrix of a product.
 _NO_MATRIX = ("bias", "gamma", "beta", "lora_")
+_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+_TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
 
 
 def is_matrix(variable):
@@ -79,6 +85,24 @@ def layer_at(layer, path):
     for number in path:
         layer = sublayers(layer)[number]
     return layer
+
+
+def input_axes(layer, variable):
+    """The axes of a matrix that its product sums over, for `Kernel`.
+
+    Args:
+        layer: the Keras layer that holds it.
+        variable: Keras variable.
+
+    Returns:
+        Tuple of int.
+    """
+    if isinstance(layer, keras.layers.EinsumDense):
+        _, matrix, outputs = layer.equation.replace("->", ",").split(",")
+        return tuple(n for n, a in enumerate(matrix) if a not in outputs)
+    if "depthwise" in variable.name or isinstance(layer, _DEPTHWISE):
+        return ()
+    return (-1,) if isinstance(layer, _TRANSPOSED) else (-2,)
 
 
 def is_cell(layer):

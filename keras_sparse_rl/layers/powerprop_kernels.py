@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_sparse_rl._checks import check_alpha
 from keras_sparse_rl.kernels.kernel import kernel_of
+from keras_sparse_rl.kernels.matrices import input_axes
 from keras_sparse_rl.kernels.matrices import layers_inside
 from keras_sparse_rl.kernels.matrices import own_matrices
 from keras_sparse_rl.kernels.scope import EffectiveScope
@@ -154,6 +155,7 @@ def adopt(layer, matrices, alpha):
                 name=name if len(matrices) > 1 else None,
                 theta=variable,
             )
+            kernel.input_axes = input_axes(owner, variable)
         # One by one, so that all that were made can be taken back.
         layer._powerprop_kernels = (*layer._powerprop_kernels, kernel)
 

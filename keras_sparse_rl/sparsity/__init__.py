@@ -8,6 +8,7 @@ from keras_sparse_rl.kernels.masks import FORWARD
 from keras_sparse_rl.kernels.masks import global_topk_masks
 from keras_sparse_rl.kernels.masks import keep_count
 from keras_sparse_rl.kernels.masks import topk_mask
+from keras_sparse_rl.kernels.patterns import pattern_mask
 from keras_sparse_rl.kernels.powerpropagation import effective_weight
 from keras_sparse_rl.kernels.powerpropagation import masked_weight
 from keras_sparse_rl.kernels.powerpropagation import theta_from_weight
@@ -41,6 +42,7 @@ __all__ = [
     "sparsity_summary",
     "theta_from_weight",
     "topk_mask",
+    "pattern_mask",
     "uniform_densities",
     "weight_gradient",
     "weight_gradient_factor",

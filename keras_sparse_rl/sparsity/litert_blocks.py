@@ -8,6 +8,7 @@ something else (TensorFlow 2.21).
 import keras
 import numpy as np
 
+from keras_sparse_rl.kernels.matrices import input_axes
 from keras_sparse_rl.kernels.matrices import layers_inside
 from keras_sparse_rl.kernels.matrices import own_matrices
 from keras_sparse_rl.sparsity.positions import plain_class
@@ -108,9 +109,7 @@ def _products(model):
         for variable in own_matrices(layer) if layer.built else ():
             axes = [0]
             if plain_class(layer).__name__.endswith("EinsumDense"):
-                # What the kernel does not share with the outputs.
-                _, term, outputs = layer.equation.replace("->", ",").split(",")
-                axes = [n for n, name in enumerate(term) if name not in outputs]
+                axes = list(input_axes(layer, variable))
             elif len(variable.shape) != 2:
                 continue  # convolutions have no blocks
             yield variable, keras.ops.convert_to_numpy(variable), axes

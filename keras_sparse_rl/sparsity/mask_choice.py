@@ -2,18 +2,22 @@
 
 from keras_sparse_rl._checks import check_choice
 from keras_sparse_rl.kernels.masks import global_topk_masks
-from keras_sparse_rl.kernels.masks import topk_mask
+from keras_sparse_rl.kernels.structure import Blocks
+
+_SINGLE = Blocks(1)
 
 
-def check_scope(scope, densities="uniform"):
-    """Returns `scope` if it is one, and fits the densities.
+def check_scope(scope, densities="uniform", pattern=None):
+    """Returns `scope` if it is one, and fits the densities and the pattern.
 
     Args:
         scope: `"layer"` or `"global"`, as a user gave it.
         densities: how the density is shared out, as a user gave it.
+        pattern: tuple of two int, or None.
 
     Raises:
-        ValueError: for another scope, or densities of layers with `"global"`.
+        ValueError: for another scope; for densities of layers, or a pattern,
+            with `"global"`.
     """
     check_choice("scope", scope, ("layer", "global"))
     if scope == "global" and densities != "uniform":
@@ -22,10 +26,23 @@ def check_scope(scope, densities="uniform"):
             f"density of its own. Received: densities={densities!r}. Drop it "
             "or use scope='layer'."
         )
+    if scope == "global" and pattern is not None:
+        raise ValueError(
+            "A pattern fixes what each kernel keeps, and scope='global' "
+            f"shares it out. Received: pattern={pattern!r}. Drop it or use "
+            "scope='layer'."
+        )
     return scope
 
 
-def choose_masks(scores, density, scope="layer", shares=None, block_size=1):
+def choose_masks(
+    scores,
+    density,
+    scope="layer",
+    shares=None,
+    structure=_SINGLE,
+    input_axes=None,
+):
     """The masks that keep the highest scores; at least one of each kernel.
 
     Args:
@@ -35,7 +52,10 @@ def choose_masks(scores, density, scope="layer", shares=None, block_size=1):
             them together.
         shares: with `scope="layer"`, dict of kernel name to a density of its
             own; None for `density` everywhere.
-        block_size: int, weights that are kept together, as in `topk_mask`.
+        structure: `Structure`, what is kept together; with `scope="global"`
+            it must be `Blocks`.
+        input_axes: dict of kernel name to the axes of its inputs, for patterns;
+            optional.
 
     Returns:
         Dict of kernel name to a boolean array.
@@ -52,10 +72,11 @@ def choose_masks(scores, density, scope="layer", shares=None, block_size=1):
     """
     check_choice("scope", scope, ("layer", "global"))
     if scope == "global":
-        kept = global_topk_masks(list(scores.values()), density, block_size)
+        kept = global_topk_masks(list(scores.values()), density, structure.size)
         return dict(zip(scores, kept))
     shares = shares or dict.fromkeys(scores, density)
+    axes = input_axes or dict.fromkeys(scores, (-2,))
     return {
-        name: topk_mask(array, shares[name], block_size)
+        name: structure.top(array, shares[name], axes[name])
         for name, array in scores.items()
     }

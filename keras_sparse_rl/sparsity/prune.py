@@ -2,12 +2,13 @@ import numpy as np
 
 from keras_sparse_rl._checks import check_density
 from keras_sparse_rl._checks import check_flag
-from keras_sparse_rl._checks import check_integer
+from keras_sparse_rl.kernels.structure import structure
 from keras_sparse_rl.optimizers.kernel_slots import kernel_slots
 from keras_sparse_rl.sparsity.mask_choice import check_scope
 from keras_sparse_rl.sparsity.mask_choice import choose_masks
 from keras_sparse_rl.sparsity.selection import find_sparse_kernels
 from keras_sparse_rl.sparsity.selection import kernel_densities
+from keras_sparse_rl.sparsity.selection import trainable_kernels
 
 
 def prune(
@@ -17,6 +18,8 @@ def prune(
     densities="uniform",
     block_size=1,
     regrow=True,
+    pattern=None,
+    include_frozen=True,
 ):
     """Keeps the largest weights of a model and masks the others, at once.
 
@@ -38,6 +41,11 @@ def prune(
             layer name, to its own density.
         block_size: int, weights that are pruned together, as in `topk_mask`.
         regrow: bool, whether weights that a mask hides now may come back.
+        pattern: tuple `(n, m)`, instead of blocks: of every `m` weights along
+            the inputs `n` are kept, as in `pattern_mask`; `density` must be
+            `n / m`.
+        include_frozen: bool, whether layers that are not trainable are pruned
+            too (callbacks leave them alone).
 
     Returns:
         Float, the density reached over all sparse kernels.
@@ -57,16 +65,22 @@ def prune(
     0.1
     """
     density = check_density("density", density)
-    check_integer("block_size", block_size)
+    kept_together = structure(block_size, pattern)
     check_flag("regrow", regrow)
-    check_scope(scope, densities)
+    check_flag("include_frozen", include_frozen)
+    check_scope(scope, densities, pattern)
     kernels = find_sparse_kernels(model)
+    if not include_frozen:
+        kernels = trainable_kernels(model, kernels)[0]
     scores = {name: abs(kernel.weight()) for name, kernel in kernels.items()}
     if not regrow:
         for name, kernel in kernels.items():
             scores[name] = np.where(kernel.forward_mask(), scores[name], -1.0)
     shares = kernel_densities(kernels, density, densities)
-    masks = choose_masks(scores, density, scope, shares, block_size)
+    if scope == "layer":
+        kept_together.check(kernels, shares)
+    axes = {name: kernel.input_axes for name, kernel in kernels.items()}
+    masks = choose_masks(scores, density, scope, shares, kept_together, axes)
     if not regrow:
         masks = {name: masks[name] & (scores[name] >= 0) for name in masks}
     for name, kernel in kernels.items():

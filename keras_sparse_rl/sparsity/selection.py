@@ -45,6 +45,31 @@ def find_sparse_kernels(model):
     }
 
 
+def trainable_kernels(model, kernels):
+    """The kernels of layers that are trained, and those of frozen ones.
+
+    Args:
+        model: Keras model or layer, named in the error.
+        kernels: dict of name to `Kernel`.
+
+    Returns:
+        Pair of dicts of name to `Kernel`.
+
+    Raises:
+        ValueError: if all are frozen.
+    """
+    trained, frozen = {}, {}
+    for name, kernel in kernels.items():
+        (trained if kernel.layer.trainable else frozen)[name] = kernel
+    if not trained:
+        raise ValueError(
+            f"All sparse layers of model '{model.name}' have trainable=False, "
+            "so there is nothing to train sparse. Set layer.trainable = True "
+            "before compiling."
+        )
+    return trained, frozen
+
+
 def kernel_densities(kernels, density, distribution):
     """The density of each kernel.
 

@@ -17,9 +17,10 @@ class SET(DropAndGrow):
         density: float in (0, 1], the share of weights used and trained.
         drop_fraction: float in [0, 1], the share of them that each refresh
             replaces.
-        refresh_every, densities, end_step, block_size, seed: as in
-            `DropAndGrow`. Give `end_step` some hundred steps before the end of
-            training, or the weights that grew last are still 0.
+        refresh_every, densities, end_step, block_size, seed, first_mask,
+            pattern: as in `DropAndGrow`. Give `end_step` some hundred steps
+            before the end of training, or the weights that grew last are still
+            0.
 
     Raises:
         ValueError: as `DropAndGrow`.
@@ -47,9 +48,18 @@ class SET(DropAndGrow):
         end_step=None,
         block_size=1,
         seed=0,
+        first_mask="largest",
+        pattern=None,
     ):
         super().__init__(
-            density, refresh_every, densities, end_step, block_size, seed
+            density,
+            refresh_every,
+            densities,
+            end_step,
+            block_size,
+            seed,
+            first_mask,
+            pattern,
         )
         self.drop_fraction = check_drop_fraction(drop_fraction)
 
