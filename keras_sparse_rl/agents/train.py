@@ -37,8 +37,8 @@ def train(
     from it once; with an `InGraphEnvironment` both happen inside one
     `tf.function`. An epoch is what lies between two evaluations and
     checkpoints. Callbacks are driven as by `fit`, with `agent.model`, but for
-    those that take the train step of `fit`, such as `RigL`. As in `fit`,
-    AutoGraph does not rewrite what is compiled: where a loss term or an
+    those that make the train step of `fit`, such as `GradientCosine`. As in
+    `fit`, AutoGraph does not rewrite what is compiled: where a loss term or an
     environment decides by a tensor's value it needs `tf.where` or `tf.cond`.
 
     Args:

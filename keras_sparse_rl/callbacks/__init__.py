@@ -4,6 +4,7 @@ from keras_sparse_rl.callbacks.bayes_regret import BayesRegret
 from keras_sparse_rl.callbacks.dense_gradients import DenseGradients
 from keras_sparse_rl.callbacks.drop_and_grow import DropAndGrow
 from keras_sparse_rl.callbacks.gradient_cosine import GradientCosine
+from keras_sparse_rl.callbacks.kernel_board import KernelBoard
 from keras_sparse_rl.callbacks.magnitude_pruning import MagnitudePruning
 from keras_sparse_rl.callbacks.rigl import RigL
 from keras_sparse_rl.callbacks.sparse_evolution import SET
@@ -17,6 +18,7 @@ __all__ = [
     "DenseGradients",
     "DropAndGrow",
     "GradientCosine",
+    "KernelBoard",
     "MagnitudePruning",
     "RigL",
     "SET",

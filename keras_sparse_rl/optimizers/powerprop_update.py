@@ -147,7 +147,22 @@ class PowerpropUpdate:
                 _effective_gradient(gradient, variable)
                 for gradient, variable in zip(grads, trainable_variables)
             ]
-        return super().apply(grads, trainable_variables)
+        iterations = super().apply(grads, trainable_variables)
+        if self.use_ema:
+            self._hold_averages()
+        return iterations
+
+    def _hold_averages(self):
+        """An average over a weight that rests is that weight, to the last bit.
+
+        Taken step by step it would be off by rounding, and `SwapEMAWeights`
+        would move what must rest.
+        """
+        for kernel in filter(None, self._kernels.at):
+            average = self._kernels.slots[id(kernel)]["average"]
+            trained = has_bit(as_tensor(kernel.mask), BACKWARD)
+            theta = ops.cast(as_tensor(kernel.theta), average.dtype)
+            average.assign(ops.where(trained, as_tensor(average), theta))
 
     def update_step(self, gradient, variable, learning_rate):
         kernel = self._kernels.at[self._get_variable_index(variable)]

@@ -10,13 +10,16 @@ from keras_sparse_rl import agents
 from keras_sparse_rl import environments
 from keras_sparse_rl.callbacks import GradientCosine
 from keras_sparse_rl.callbacks import RigL
+from keras_sparse_rl.layers import PowerpropDense
+from keras_sparse_rl.layers import PowerpropLSTM
+from keras_sparse_rl.layers import sparse_kernels
+from keras_sparse_rl.optimizers import Powerprop
 from tests.agents import tasks
 
 
 @pytest.mark.parametrize(
     "make, words",
     [
-        (lambda folder: RigL(0.5, end_step=10), "RigL.*TopKAST or SET"),
         (
             lambda folder: [[GradientCosine("policy", ["value"])]],
             "GradientCosine.*GradientGate",
@@ -35,6 +38,41 @@ def test_callbacks_of_fit_alone_are_refused(make, words, tmp_path):
             agent, environment, callbacks=make(tmp_path), verbose=0, epochs=1
         )
     assert int(agent.train_step_counter) == 0
+
+
+def test_rigl_grows_by_the_agents_gradient():
+    """In both calls of `train`, the second of which compiles anew."""
+    keras.utils.set_random_seed(0)
+    environment = tasks.maze(batch_size=2)
+    model = agents.actor_critic_model(
+        environment.observation_spec(),
+        environment.action_spec(),
+        torso=PowerpropDense(16, "relu", alpha=1.5),
+        core=PowerpropLSTM(8, alpha=1.5, return_state=True),
+    )
+    agent = agents.ActorCriticAgent(
+        environment.time_step_spec(),
+        environment.action_spec(),
+        model,
+        Powerprop(keras.optimizers.Adam(1e-2)),
+    )
+    kernels = sparse_kernels(agent.model)
+    churn = []
+    for _ in range(2):
+        history = agents.train(
+            agent,
+            environment,
+            epochs=1,
+            steps_per_epoch=12,
+            segment_length=4,
+            callbacks=[RigL(0.3, 100, 0.3, 4, "uniform")],
+            verbose=0,
+        ).history
+        churn += history["mask_churn"]
+        for kernel in kernels:
+            size = np.prod(kernel.shape)
+            assert kernel.forward_mask().sum() == max(1, round(0.3 * size))
+    assert min(churn) > 0
 
 
 def test_training_stops_after_the_batch_that_says_so():

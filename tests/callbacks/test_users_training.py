@@ -361,3 +361,21 @@ def test_divergence_is_told_at_the_end_of_the_epoch(name):
 def test_update_before_start(name):
     with pytest.raises(ValueError, match=rf"{name}.update\(\).*start\(model\)"):
         MAKERS[name]().update()
+
+
+@pytest.mark.parametrize("swap_on_epoch", [False, True])
+def test_swapped_averages_leave_resting_weights_alone(swap_on_epoch):
+    """To the last bit, at every epoch and evaluation."""
+    rule = keras.optimizers.Adam(1e-2, use_ema=True, ema_momentum=0.9)
+    model = compiled(net(), Powerprop(rule))
+    kernels = sparse_kernels(model)
+    start = [np.array(kernel.theta) for kernel in kernels]
+    callbacks = [
+        TopKAST(DENSITY, refresh_every=1000),
+        keras.callbacks.SwapEMAWeights(swap_on_epoch),
+    ]
+    model.fit(X, Y, 8, 3, 0, callbacks=callbacks, validation_data=(X, Y))
+    for kernel, old in zip(kernels, start):
+        rests, new = ~kernel.backward_mask(), np.array(kernel.theta)
+        np.testing.assert_array_equal(new[rests], old[rests])
+        assert (new[~rests] != old[~rests]).any()
