@@ -11,7 +11,8 @@ from keras_sparse_rl.optimizers.kernel_slots import steps_taken
 from keras_sparse_rl.optimizers.kernel_slots import without_wrapper
 from keras_sparse_rl.optimizers.powerprop import powerprop_advice
 
-# The kernels that an optimizer trained when a callback first saw it.
+# For each optimizer and model: the kernels that were trained when a callback
+# first saw them together.
 _seen = weakref.WeakKeyDictionary()
 
 
@@ -91,8 +92,11 @@ class ModelOptimizers:
                 f"{powerprop_advice(optimizer)}"
             )
         self._warn_of_plain_ones(owner)
-        if len(self.named) == 1 and not self.powerprop[0].built:
-            self.powerprop[0].build(self._model.trainable_variables)
+        only = self.powerprop[0]
+        # In a loop of one's own it may train other models too.
+        is_fit = getattr(self._model, "compiled", False)
+        if is_fit and len(self.named) == 1 and not only.built:
+            only.build(self._model.trainable_variables)
 
     def check_trained(self, kernels):
         """Raises if a kernel has become trainable since `compile`.
@@ -107,7 +111,8 @@ class ModelOptimizers:
         ids = {id(kernel) for kernel in kernels}
         for optimizer in self.named.values():
             # Of optimizers that know no kernels: what was trained before.
-            ids &= _seen.setdefault(optimizer, ids)
+            models = _seen.setdefault(optimizer, weakref.WeakKeyDictionary())
+            ids &= models.setdefault(self._model, ids)
         # A plain one beside them may train any: `require_powerprop` warns.
         all_know = len(self.powerprop) == len(self.named)
         if all_know and all(o.built for o in self.powerprop):

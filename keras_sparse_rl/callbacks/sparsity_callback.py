@@ -18,7 +18,8 @@ class SparsityCallback(keras.callbacks.Callback):
 
     A subclass says which weights are kept, in `new_masks`. Steps are counted
     by `optimizer.iterations` and masks live in the model, so a run that is
-    saved and continued refreshes where an uninterrupted one would have. Put
+    saved and continued refreshes where an uninterrupted one would have (bit
+    for bit, but for `Dropout`, whose seeds no file of Keras keeps). Put
     it before the callbacks that log (`TensorBoard`, `CSVLogger`) or save
     (`ModelCheckpoint`, `BackupAndRestore`): they see what was done before.
     Layers that are not trainable are left as they are.

@@ -65,10 +65,10 @@ def densify(model):
             used, weight = kernel.forward_mask(), kernel.weight()
             kernel.theta.assign(np.where(used, weight, 0.0))
     for layer in layers:
-        if isinstance(layer, HoldsProjections):
-            layer.alpha = None
-            continue
-        unfollow_lists(layer)
+        if not isinstance(layer, HoldsProjections):  # those follow theirs
+            unfollow_lists(layer)
         if isinstance(layer, PowerpropKernels):
             make_plain(layer)
+        elif isinstance(layer, HoldsProjections):
+            layer.alpha = None
     uncompile(model)

@@ -379,3 +379,45 @@ def test_swapped_averages_leave_resting_weights_alone(swap_on_epoch):
         rests, new = ~kernel.backward_mask(), np.array(kernel.theta)
         np.testing.assert_array_equal(new[rests], old[rests])
         assert (new[~rests] != old[~rests]).any()
+
+
+def test_dropout_resumes_but_for_its_seeds(tmp_path):
+    """What is said of it: with the seeds put back it is bit for bit."""
+
+    def model():
+        keras.utils.set_random_seed(0)
+        first, last = net().layers
+        dropout = keras.layers.Dropout(0.5)
+        return compiled(
+            keras.Sequential([keras.Input((20,)), first, dropout, last])
+        )
+
+    class Seeds(keras.callbacks.Callback):
+        kept = {}
+
+        def on_epoch_begin(self, epoch, logs=None):
+            seeds = [v for v in self.model.variables if "seed" in v.path]
+            assert seeds
+            for number, variable in enumerate(seeds):
+                value = self.kept.setdefault(
+                    (epoch, number), np.array(variable)
+                )
+                variable.assign(value)
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    def fit(trained, *callbacks):
+        callbacks = [MAKERS["SET"](), *callbacks]
+        trained.fit(X, Y, 8, 2, 0, shuffle=False, callbacks=callbacks)
+
+    whole, resumed = model(), model()
+    fit(whole, Seeds())
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    with pytest.raises(KeyboardInterrupt):
+        fit(model(), backup, Stop())
+    fit(resumed, backup, Seeds())
+    for a, b in zip(whole.weights, resumed.weights):
+        np.testing.assert_array_equal(a, b)

@@ -239,6 +239,17 @@ def test_copies(trained):
         np.testing.assert_array_equal(other.predict(X, verbose=0), expected)
 
 
+def test_densify_leaves_no_attributes():
+    """Such as the edges by which checkpoints of TensorFlow find layers."""
+    for make in (net, task):
+        model = make()
+        before = [set(vars(layer)) for layer in layers_inside(model)]
+        sparsify(model, alpha=2.0, verbose=0)
+        densify(model)
+        for layer, names in zip(layers_inside(model), before, strict=True):
+            assert set(vars(layer)) - names <= {"optimizer"}
+
+
 def test_densified_file_is_plain_keras(trained, tmp_path):
     make, model = trained
     model = copy.deepcopy(model)
