@@ -48,20 +48,20 @@ class DenseGradients:
         self._sums = {}
         self.is_due = False
         self._in_graph = None  # `is_due`, where compiled steps read it
-        self._iterations = None
+        self._optimizer = None
         self._stride = 1
         self._seen_step = None
 
-    def start(self, kernels, iterations=None):
+    def start(self, kernels, optimizer=None):
         """Measures from now on, where `expect` says that it is time.
 
         Args:
             kernels: list of `Kernel`.
-            iterations: variable of an optimizer that trains them all, which
-                tells the steps of one call apart; optional.
+            optimizer: Keras optimizer that trains them all, whose `iterations`
+                tell the steps of one call apart; optional.
         """
         self.stop()
-        self._iterations = iterations
+        self._optimizer = optimizer
         self._kernels = list(kernels)
         with _scope(self._kernels[0]):
             self._in_graph = tf.Variable(False, trainable=False)
@@ -114,8 +114,8 @@ class DenseGradients:
             return tf.constant(True)
 
         is_due = tf.convert_to_tensor(self._in_graph)
-        if self._iterations is not None:
-            step = keras.ops.convert_to_tensor(self._iterations) + 1
+        if self._optimizer is not None:
+            step = keras.ops.convert_to_tensor(self._optimizer.iterations) + 1
             is_due = is_due & tf.equal(step % self.every, 0)
         tf.cond(is_due, add, lambda: tf.constant(False))
 

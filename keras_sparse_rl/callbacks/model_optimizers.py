@@ -56,10 +56,8 @@ class ModelOptimizers:
         return max(map(steps_taken, self.powerprop or self.named.values()))
 
     def counter(self):
-        """The variable that counts the steps, or None where there are two."""
-        if len(self.powerprop) != 1:
-            return None
-        return self.powerprop[0].iterations
+        """The optimizer that counts the steps, or None where there are two."""
+        return self.powerprop[0] if len(self.powerprop) == 1 else None
 
     def slots(self, kernel):
         """The variables that optimizers keep for a kernel, a dict."""

@@ -110,6 +110,8 @@ def uncompile(model):
             part.train_function = None
             part.test_function = None
             part.predict_function = None
+            if "generate_function" in vars(part):  # of KerasHub
+                part.generate_function = None
             part.compiled = False
             part.optimizer = None
 
