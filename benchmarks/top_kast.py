@@ -112,9 +112,9 @@ def callbacks(method, density, decay, steps):
         schedule = PolynomialSchedule(density, steps // 10, steps * 3 // 4)
         return [MagnitudePruning(schedule, 100, densities="erk")]
     if method == "rigl_callback":
-        return [RigL(density, steps * 3 // 4)]
+        return [RigL(density, steps * 3 // 4, first_mask="random")]
     if method == "static":
-        return [StaticSparsity(density)]
+        return [StaticSparsity(density, first_mask="random")]
     return []
 
 
