@@ -15,13 +15,13 @@ import functools
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from benchmarks.results import cell
 from benchmarks.results import result
 from benchmarks.results import table
 from benchmarks.top_kast import batches
 from benchmarks.top_kast import build
+from benchmarks.top_kast import dataset
 from examples.image_data import load_images
 from keras_sparse_rl.callbacks import SET
 from keras_sparse_rl.callbacks import RigL
@@ -64,12 +64,8 @@ def run(method, alpha, start, seed, data):
         steps_per_execution=REFRESH_EVERY,
         jit_compile=True,
     )
-    images, labels = tf.constant(x), tf.constant(y)
-    dataset = tf.data.Dataset.from_tensor_slices(order).map(
-        lambda i: (tf.gather(images, i), tf.gather(labels, i))
-    )
     model.fit(
-        dataset.prefetch(8),
+        dataset(x, y, order),
         callbacks=[callback(method, SHARES[start], len(order))],
         verbose=0,
     )

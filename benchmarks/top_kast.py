@@ -83,6 +83,15 @@ def batches(count, seed, epochs=EPOCHS):
     ).astype("int32")
 
 
+def dataset(x, y, order):
+    """Batches of `(image, label)` in that order."""
+    images, labels = tf.constant(x), tf.constant(y)
+    found = tf.data.Dataset.from_tensor_slices(order).map(
+        lambda i: (tf.gather(images, i), tf.gather(labels, i))
+    )
+    return found.prefetch(8)
+
+
 def optimizer(method, rate, decay, steps):
     sgd = keras.optimizers.SGD(
         keras.optimizers.schedules.CosineDecay(rate, steps),
@@ -146,12 +155,8 @@ def run(
         steps_per_execution=1 if method == "every_step" else 100,
         jit_compile=True,
     )
-    images, labels = tf.constant(x), tf.constant(y)
-    dataset = tf.data.Dataset.from_tensor_slices(order).map(
-        lambda i: (tf.gather(images, i), tf.gather(labels, i))
-    )
     model.fit(
-        dataset.prefetch(8),
+        dataset(x, y, order),
         callbacks=callbacks(method, density, decay, len(order)),
         verbose=0,
     )

@@ -21,7 +21,8 @@ def check_callbacks(callbacks):
                 f"not say at which epoch to go on. Received: {name}. Use "
                 "agents.train(..., checkpoint_directory=...)."
             )
-        if isinstance(callback, TrainStepCallback):
+        held = [callback, *getattr(callback, "__dict__", {}).values()]
+        if any(isinstance(x, TrainStepCallback) for x in held):
             raise ValueError(
                 "`callbacks` must not take the train step of `fit`, which "
                 f"agents.train does not run. Received: {name}, which works in "

@@ -5,8 +5,9 @@ import weakref
 
 import keras
 
-from keras_sparse_rl.kernels.matrices import layers_inside
+from keras_sparse_rl.optimizers.kernel_slots import kernel_slots
 from keras_sparse_rl.optimizers.kernel_slots import knows_kernels
+from keras_sparse_rl.optimizers.kernel_slots import optimizers_inside
 from keras_sparse_rl.optimizers.kernel_slots import steps_taken
 from keras_sparse_rl.optimizers.kernel_slots import without_wrapper
 from keras_sparse_rl.optimizers.powerprop import powerprop_advice
@@ -61,10 +62,7 @@ class ModelOptimizers:
 
     def slots(self, kernel):
         """The variables that optimizers keep for a kernel, a dict."""
-        slots = {}
-        for optimizer in self.powerprop:
-            slots.update(optimizer.sparse_kernel_slots(kernel))
-        return slots
+        return kernel_slots(self.powerprop, kernel)
 
     def set_penalty(self, kernel, forward, backward):
         """Sets Top-KAST's decay of a kernel where it is trained."""
@@ -150,41 +148,3 @@ class ModelOptimizers:
                 "needs Powerprop(...) for all that train sparse layers.",
                 stacklevel=2,
             )
-
-
-def optimizers_inside(model):
-    """Every optimizer that a model or a layer inside it holds.
-
-    Args:
-        model: Keras model.
-
-    Returns:
-        Dict of name to Keras optimizer, that of `compile` first, each once
-        and without the wrapper of mixed precision.
-    """
-    found = {}
-    for part in layers_inside(model):
-        prefix = "" if part is model else f"{part.name}."
-        for name, value in vars(part).items():
-            if name.startswith("_"):
-                continue  # what Keras and TensorFlow keep for themselves
-            for key, optimizer in _optimizers(prefix + name, value):
-                optimizer = without_wrapper(optimizer)
-                if all(optimizer is not other for other in found.values()):
-                    found[key] = optimizer
-    first = ["optimizer"] if "optimizer" in found else []
-    return {name: found[name] for name in dict.fromkeys([*first, *found])}
-
-
-def _optimizers(name, value):
-    if isinstance(value, keras.optimizers.Optimizer):
-        return [(name, value)]
-    if isinstance(value, (list, tuple)):
-        value = dict(enumerate(value))
-    if not isinstance(value, dict):
-        return []
-    return [
-        (f"{name}[{key!r}]", inner)
-        for key, inner in value.items()
-        if isinstance(inner, keras.optimizers.Optimizer)
-    ]

@@ -93,7 +93,8 @@ class RigL(DropAndGrow):
         return abs(self._scores[name])
 
     def grow_signs(self, name, kernel):
-        return -np.sign(self._scores[name])
+        # What no gradient reaches is not left at 0 either.
+        return np.where(self._scores[name] > 0, -1.0, 1.0)
 
     def fraction_of(self, name, step):
         # What no gradient reaches stays as it is.

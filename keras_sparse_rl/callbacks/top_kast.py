@@ -68,6 +68,8 @@ class TopKAST(SparsityCallback):
     0.1
     """
 
+    holds_resting = True
+
     def __init__(
         self,
         forward_density,
@@ -103,8 +105,6 @@ class TopKAST(SparsityCallback):
             "exploration", exploration, ("largest", "random")
         )
         self.seed = check_integer("seed", seed, minimum=0)
-
-    holds_resting = True
 
     def prepare(self):
         self.require_powerprop("leaves the weights outside B alone")

@@ -17,7 +17,7 @@ class TrainingWatch:
         self._model = model
         self._kernels = kernels
         self._optimizers = optimizers
-        self._flags = {n: k.layer.trainable for n, k in kernels.items()}
+        self._flags = self._trainable()
         self._resting = None
 
     def remember_resting(self, names):
@@ -54,15 +54,13 @@ class TrainingWatch:
 
     def warn_of_flags(self):
         """Warns where a layer was frozen or unfrozen without `compile`."""
+        before, self._flags = self._flags, self._trainable()
         changed = {
-            kernel.layer.name
-            for name, kernel in self._kernels.items()
-            if kernel.layer.trainable != self._flags[name]
+            self._kernels[name].layer.name
+            for name, flag in self._flags.items()
+            if flag != before[name]
         }
         if changed:
-            self._flags = {
-                n: k.layer.trainable for n, k in self._kernels.items()
-            }
             warnings.warn(
                 f"Layers {sorted(changed)} were frozen or unfrozen while "
                 f"model '{self._model.name}' trains, of which a compiled "
@@ -70,6 +68,9 @@ class TrainingWatch:
                 "and in a callback model.make_train_function() too.",
                 stacklevel=3,
             )
+
+    def _trainable(self):
+        return {n: k.layer.trainable for n, k in self._kernels.items()}
 
     def warn_of_divergence(self):
         """Warns where theta is not finite any more."""

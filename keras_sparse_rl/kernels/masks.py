@@ -45,7 +45,7 @@ def topk_mask(scores, density, block_size=1):
     [False, True, True, False]
     """
     density = check_density("density", density)
-    scores = _check_scores("scores", scores)
+    scores = check_scores("scores", scores)
     means = block_means(scores, block_size)
     kept = _topk(means, keep_count(density, means.size))
     return expand_blocks(kept, block_size, scores.shape)
@@ -78,7 +78,7 @@ def global_topk_masks(scores, density, block_size=1):
     """
     density = check_density("density", density)
     scores = [
-        _check_scores(f"scores[{number}]", array)
+        check_scores(f"scores[{number}]", array)
         for number, array in enumerate(scores)
     ]
     if not scores:
@@ -89,7 +89,7 @@ def global_topk_masks(scores, density, block_size=1):
     means = [block_means(array, block_size) for array in scores]
     flat = np.concatenate([array.reshape(-1) for array in means])
     starts = np.cumsum([0, *(array.size for array in means)])
-    _check_no_nan(flat)
+    check_no_nan(flat)
     firsts = starts[:-1] + [int(np.argmax(array)) for array in means]
     kept = np.zeros(flat.size, bool)
     kept[firsts] = True
@@ -130,7 +130,7 @@ def keep_count(density, size):
     return min(size, max(1, round(density * size)))
 
 
-def _check_scores(name, scores):
+def check_scores(name, scores):
     """Returns scores as an array of numbers, or says what they must be."""
     try:
         array = np.asarray(scores)
@@ -152,7 +152,7 @@ def _no_scores(name, scores):
 
 def _topk(scores, count):
     flat = scores.reshape(-1)
-    _check_no_nan(flat)
+    check_no_nan(flat)
     if count == flat.size:
         return np.ones(scores.shape, bool)
     threshold = _threshold(flat, count)
@@ -164,7 +164,8 @@ def _topk(scores, count):
     return kept.reshape(scores.shape)
 
 
-def _check_no_nan(scores):
+def check_no_nan(scores):
+    """Raises if an array of scores holds NaN."""
     if np.isnan(scores.max()):
         raise ValueError(
             "`scores` holds NaN, so no ranking exists. The weights have "

@@ -3,6 +3,8 @@
 import numpy as np
 
 from keras_sparse_rl._checks import check_integer
+from keras_sparse_rl.kernels.masks import check_no_nan
+from keras_sparse_rl.kernels.masks import check_scores
 
 
 def pattern_mask(scores, pattern, input_axes=(-2,)):
@@ -22,8 +24,8 @@ def pattern_mask(scores, pattern, input_axes=(-2,)):
         Boolean array of the shape of `scores`.
 
     Raises:
-        ValueError: if `pattern` is none, `m` does not divide the inputs, or a
-            score is NaN.
+        ValueError: if `pattern` is none, `m` does not divide the inputs, there
+            are no scores, or one is NaN.
 
     Example:
 
@@ -33,12 +35,8 @@ def pattern_mask(scores, pattern, input_axes=(-2,)):
     [True, False, True, False]
     """
     keep, group = check_pattern(pattern)
-    scores = np.asarray(scores)
-    if np.isnan(scores.max()):
-        raise ValueError(
-            "`scores` holds NaN, so no ranking exists. The weights have "
-            "probably diverged: lower the learning rate."
-        )
+    scores = check_scores("scores", scores)
+    check_no_nan(scores)
     groups = _grouped(scores, group, input_axes)
     order = np.argsort(-groups, axis=1, kind="stable")
     kept = np.zeros(groups.shape, bool)

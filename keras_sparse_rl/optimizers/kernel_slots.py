@@ -1,7 +1,8 @@
-"""What an optimizer keeps for a kernel, whichever optimizer it is."""
+"""The optimizers of a model, and what they keep for a kernel."""
 
 import keras
 
+from keras_sparse_rl.kernels.matrices import layers_inside
 from keras_sparse_rl.optimizers.powerprop_update import PowerpropUpdate
 
 
@@ -25,20 +26,22 @@ def steps_taken(optimizer):
     return int(without_wrapper(optimizer).iterations.numpy())
 
 
-def kernel_slots(optimizer, kernel):
-    """The optimizer's variables of one kernel.
+def kernel_slots(optimizers, kernel):
+    """The variables that optimizers keep for one kernel.
 
     Args:
-        optimizer: Keras optimizer, or None.
+        optimizers: list of Keras optimizers, of which one trains it.
         kernel: `Kernel`.
 
     Returns:
-        Dict of name to variable; empty where the optimizer knows no kernels.
+        Dict of name to variable; empty where none of them knows the kernel.
     """
-    optimizer = without_wrapper(optimizer)
-    if not isinstance(optimizer, PowerpropUpdate):
-        return {}
-    return optimizer.sparse_kernel_slots(kernel)
+    slots = {}
+    for optimizer in optimizers:
+        if knows_kernels(optimizer):
+            inner = without_wrapper(optimizer)
+            slots.update(inner.sparse_kernel_slots(kernel))
+    return slots
 
 
 def without_wrapper(optimizer):
@@ -50,3 +53,41 @@ def without_wrapper(optimizer):
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return optimizer.inner_optimizer
     return optimizer
+
+
+def optimizers_inside(model):
+    """Every optimizer that a model or a layer inside it holds.
+
+    Args:
+        model: Keras model.
+
+    Returns:
+        Dict of name to Keras optimizer, that of `compile` first, each once
+        and without the wrapper of mixed precision.
+    """
+    found = {}
+    for part in layers_inside(model):
+        prefix = "" if part is model else f"{part.name}."
+        for name, value in vars(part).items():
+            if name.startswith("_"):
+                continue  # what Keras and TensorFlow keep for themselves
+            for key, optimizer in _optimizers(prefix + name, value):
+                optimizer = without_wrapper(optimizer)
+                if all(optimizer is not other for other in found.values()):
+                    found[key] = optimizer
+    first = ["optimizer"] if "optimizer" in found else []
+    return {name: found[name] for name in dict.fromkeys([*first, *found])}
+
+
+def _optimizers(name, value):
+    if isinstance(value, keras.optimizers.Optimizer):
+        return [(name, value)]
+    if isinstance(value, (list, tuple)):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        return []
+    return [
+        (f"{name}[{key!r}]", inner)
+        for key, inner in value.items()
+        if isinstance(inner, keras.optimizers.Optimizer)
+    ]

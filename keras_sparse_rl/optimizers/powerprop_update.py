@@ -125,6 +125,12 @@ class PowerpropUpdate:
         if not self.built:
             self._rates = {**self._rates, id(kernel): (forward, backward)}
             return
+        if not self.trains(kernel):
+            raise ValueError(
+                f"This optimizer was built without layer "
+                f"'{kernel.layer.name}' (frozen then, or missing from the "
+                "variables given to build). Compile the model with a new one."
+            )
         rates = ops.convert_to_numpy(self.penalties).copy()
         rates[self._kernels.rows[id(kernel)]] = forward, backward
         self.penalties.assign(rates)

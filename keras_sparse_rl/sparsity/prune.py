@@ -4,6 +4,7 @@ from keras_sparse_rl._checks import check_density
 from keras_sparse_rl._checks import check_flag
 from keras_sparse_rl.kernels.structure import structure
 from keras_sparse_rl.optimizers.kernel_slots import kernel_slots
+from keras_sparse_rl.optimizers.kernel_slots import optimizers_inside
 from keras_sparse_rl.sparsity.mask_choice import check_scope
 from keras_sparse_rl.sparsity.mask_choice import choose_masks
 from keras_sparse_rl.sparsity.selection import find_sparse_kernels
@@ -94,5 +95,4 @@ def _slots(model, kernel):
     """The optimizer's variables that must move with sparse weights."""
     if not kernel.is_stored:
         return None
-    # A layer has none, nor a model that was never compiled.
-    return kernel_slots(getattr(model, "optimizer", None), kernel)
+    return kernel_slots(optimizers_inside(model).values(), kernel)
